@@ -1,0 +1,77 @@
+"""Named sets of files on a chain of places, verified, atomic and fast.
+
+::
+
+    import tieredstore
+
+    store = tieredstore.open_store()
+    got = store.restore("shakespeare", files=["train.bin", "val.bin", "meta.pkl"])
+"""
+
+from __future__ import annotations
+
+from tieredstore.artifact import Layout, Recipe
+from tieredstore.building import Build
+from tieredstore.config import local_tier, open_store
+from tieredstore.errors import (
+    ArtifactChanged,
+    ArtifactExists,
+    ArtifactNotFound,
+    ConfigError,
+    CorruptData,
+    EvictRefused,
+    HeadConflict,
+    InvalidName,
+    LeaseTimeout,
+    ManifestError,
+    PromoteFailed,
+    RecipeConflict,
+    TieredStoreError,
+    TierTimeout,
+    TierUnavailable,
+    UnsafePath,
+    Unsupported,
+)
+from tieredstore.filling import Filling
+from tieredstore.got import Got
+from tieredstore.promoting import TierOutcome
+from tieredstore.reporter import Reporter
+from tieredstore.store import TieredStore
+from tieredstore.tier import Located, Tier
+from tieredstore.verifying import Verified
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArtifactChanged",
+    "ArtifactExists",
+    "ArtifactNotFound",
+    "Build",
+    "ConfigError",
+    "CorruptData",
+    "EvictRefused",
+    "Filling",
+    "Got",
+    "HeadConflict",
+    "InvalidName",
+    "Layout",
+    "LeaseTimeout",
+    "Located",
+    "ManifestError",
+    "PromoteFailed",
+    "Recipe",
+    "RecipeConflict",
+    "Reporter",
+    "TierOutcome",
+    "TierTimeout",
+    "TierUnavailable",
+    "TieredStore",
+    "TieredStoreError",
+    "Tier",
+    "UnsafePath",
+    "Unsupported",
+    "Verified",
+    "__version__",
+    "local_tier",
+    "open_store",
+]

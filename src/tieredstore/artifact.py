@@ -1,0 +1,422 @@
+"""What an artifact is: its name, its recipe, and the small head that makes a generation whole.
+
+Parse, emit and validate; no input or output. Records, the large half of a manifest, are in
+``records.py``. Everything above this module takes names, recipes and heads as already valid.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import xxhash
+
+from tieredstore.errors import InvalidName, ManifestError
+
+FORMAT: Final = 1
+MAX_HEAD: Final = 64 * 1024  # bytes
+MAX_NAME: Final = 512  # bytes; an S3 key may have 1024, of which a generation and a file take the rest
+MAX_FILE: Final = 768  # bytes of one file's path inside an artifact
+MAX_PART: Final = 255  # bytes of one path part: the limit of every common file system
+
+RESERVED: Final = ".tieredstore"
+HEAD: Final = ".tieredstore.json"
+RECORDS: Final = ".tieredstore.records"
+
+_GENERATION: Final = re.compile(r"[0-9a-z][0-9a-z-]{7,63}")
+_HEX128: Final = re.compile(r"[0-9a-f]{32}")
+
+
+def check_path(path: str, *, what: str, limit: int) -> str:
+    """Return ``path`` if it is a plain relative POSIX path, else raise.
+
+    Parameters
+    ----------
+    path : str
+        The name to check.
+    what : str
+        How the error calls it, such as ``"artifact name"``.
+    limit : int
+        Longest allowed length in UTF-8 bytes.
+
+    Raises
+    ------
+    InvalidName
+        For an empty, absolute, overlong or escaping path, backslashes, control characters, text
+        that is not valid Unicode, and the store's own names.
+    """
+    if not isinstance(path, str) or not path:
+        raise InvalidName(f"{what} {path!r}: expected a relative path such as 'shakespeare'")
+    try:
+        size = len(path.encode())
+    except UnicodeEncodeError:
+        raise InvalidName(f"{what} {path!r}: not valid Unicode") from None
+    if size > limit:
+        raise InvalidName(f"{what} {path[:60]!r}…: {size} bytes, at most {limit} are allowed")
+    if "\\" in path or any(ord(c) < 32 or ord(c) == 127 for c in path):
+        raise InvalidName(f"{what} {path!r}: backslashes and control characters are not allowed")
+    for part in path.split("/"):
+        _check_part(part, path, what)
+    return path
+
+
+def _check_part(part: str, path: str, what: str) -> None:
+    if part in {"", ".", ".."}:
+        raise InvalidName(f"{what} {path!r}: absolute paths, '.', '..' and empty parts are refused")
+    if len(part.encode()) > MAX_PART:
+        raise InvalidName(f"{what} {path!r}: a part is longer than {MAX_PART} bytes")
+    if part.casefold().startswith(RESERVED):
+        raise InvalidName(f"{what} {path!r}: names that begin with {RESERVED!r} are the store's own")
+
+
+def check_name(name: str) -> str:
+    """Return an artifact's name if it is valid, else raise `InvalidName`."""
+    return check_path(name, what="artifact name", limit=MAX_NAME)
+
+
+def check_file(path: str) -> str:
+    """Return a file's path inside an artifact if it is valid, else raise `InvalidName`."""
+    return check_path(path, what="file name", limit=MAX_FILE)
+
+
+def check_files(paths: Iterable[str]) -> None:
+    """Refuse a set of files in which one is listed twice or is also the folder of another."""
+    seen: set[str] = set()
+    folders: set[str] = set()
+    for path in paths:
+        check_file(path)
+        if path in seen:
+            raise InvalidName(f"file name {path!r}: listed twice")
+        seen.add(path)
+        folders.update(parents(path))
+    for path in sorted(seen & folders):
+        raise InvalidName(f"file name {path!r}: named both as a file and as a folder")
+
+
+def check_case_clashes(paths: Iterable[str], place: str) -> None:
+    """Refuse files whose names differ only in case, for a place that cannot tell them apart."""
+    seen: dict[str, str] = {}
+    for path in paths:
+        for each in (*parents(path), path):
+            other = seen.setdefault(each.casefold(), each)
+            if other != each:
+                raise InvalidName(
+                    f"file names {other!r} and {each!r} differ only in case, "
+                    f"which {place} does not keep apart"
+                )
+
+
+def parents(path: str) -> list[str]:
+    """The folders above a relative path, outermost first: ``a/b/c`` gives ``a`` and ``a/b``."""
+    return [path[:i] for i, c in enumerate(path) if c == "/"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where an artifact lies below a tier's root.
+
+    Attributes
+    ----------
+    write : str
+        Template of the folder that is read first and written, such as ``{name}`` or
+        ``data/{name}``. ``{name}/{name}`` holds for names of one part; names of several parts lie
+        at ``{name}`` there, as training repos keep them.
+    also_read : tuple of str
+        Templates of older places: read when the first has nothing, never written.
+    """
+
+    write: str = "{name}"
+    also_read: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for template in (self.write, *self.also_read):
+            if "{name}" not in template:
+                raise InvalidName(f"layout {template!r}: expected '{{name}}' in it")
+            check_path(template.replace("{name}", "x"), what=f"layout {template!r} gives", limit=MAX_NAME)
+
+    def folder(self, name: str) -> str:
+        """The folder of ``name`` relative to the root."""
+        template = self.write
+        nested = "{name}/{name}"
+        if template.endswith(nested) and "/" in name:
+            head, _, tail = name.partition("/")
+            if head == tail:
+                raise InvalidName(
+                    f"artifact name {name!r}: this tier keeps {head!r} itself in that folder"
+                )
+            template = template.removesuffix(nested) + "{name}"
+        return template.replace("{name}", name)
+
+    def old_folders(self, name: str) -> list[str]:
+        """Folders of older layouts that may hold ``name``."""
+        return [template.replace("{name}", name) for template in self.also_read]
+
+    def name_of(self, folder: str) -> str | None:
+        """The artifact whose folder this is, or ``None`` when the layout writes none there."""
+        prefix, _, rest = self.write.partition("{name}")
+        if not folder.startswith(prefix):
+            return None
+        name = folder.removeprefix(prefix)
+        if rest == "/{name}":
+            half, _, other = name.partition("/")
+            return half if half == other else name
+        return name.removesuffix(rest) if name.endswith(rest) else None
+
+
+def new_generation() -> str:
+    """A fresh generation: the time to the second, so that it sorts, and 64 random bits."""
+    return time.strftime("%Y%m%dt%H%M%S", time.gmtime()) + "-" + secrets.token_hex(8)
+
+
+def check_generation(generation: object) -> str:
+    """Return a generation's identity if it is well formed, else raise `ManifestError`."""
+    if not isinstance(generation, str) or not _GENERATION.fullmatch(generation):
+        raise ManifestError(f"generation {generation!r}: expected 8 to 64 of 0-9, a-z and '-'")
+    return generation
+
+
+Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+
+
+def canonical(value: object) -> bytes:
+    """JSON in its one canonical spelling: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def digest128(data: bytes) -> str:
+    """128-bit XXH3 of ``data`` as 32 hexadecimal digits."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What an artifact was made from.
+
+    Two recipes are the same thing when their fingerprints are equal. `facts` are results (token
+    counts, a vocabulary's size): they travel with the recipe and do not count for the fingerprint.
+
+    Attributes
+    ----------
+    preparer, version : str
+        Who made it.
+    options : dict
+        Plain JSON values: subset, tokenizer and so on.
+    inputs : dict
+        Digest of each input by name.
+    facts : dict
+        Plain JSON values that were found out while making it.
+    """
+
+    preparer: str = ""
+    version: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: Recipe | Mapping[str, Any] | None) -> Recipe | None:
+        """A recipe from a mapping; keys that a recipe does not have become options."""
+        if value is None or isinstance(value, Recipe):
+            return value
+        known = {"preparer", "version", "options", "inputs", "facts"}
+        rest = {k: v for k, v in value.items() if k not in known}
+        options = {**_mapping(value, "options"), **rest}
+        return cls(
+            preparer=str(value.get("preparer", "")),
+            version=str(value.get("version", "")),
+            options=options,
+            inputs={k: str(v) for k, v in _mapping(value, "inputs").items()},
+            facts=_mapping(value, "facts"),
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the canonical JSON of everything but the facts, in hexadecimal."""
+        import hashlib
+
+        return hashlib.sha256(canonical(self._identity())).hexdigest()
+
+    def _identity(self) -> dict[str, object]:
+        return {
+            "preparer": self.preparer,
+            "version": self.version,
+            "options": dict(self.options),
+            "inputs": dict(self.inputs),
+        }
+
+    def same_as(self, other: Recipe | None) -> bool:
+        """Whether both describe the same thing; an unknown recipe (``None``) equals none."""
+        return other is not None and canonical(self._identity()) == canonical(other._identity())
+
+    def with_facts(self, facts: Mapping[str, Any]) -> Recipe:
+        """The same recipe with further facts."""
+        merged = {**self.facts, **facts}
+        return Recipe(self.preparer, self.version, self.options, self.inputs, merged)
+
+    def to_json(self) -> dict[str, object]:
+        """The recipe as plain JSON, facts included."""
+        return {**self._identity(), "facts": dict(self.facts)}
+
+    def differences(self, other: Recipe) -> str:
+        """In a few words, what differs: ``subset: 1.0 there, 0.1 asked for``."""
+        ours, theirs = _flat(self._identity()), _flat(other._identity())
+        keys = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+        return ", ".join(f"{k}: {theirs.get(k)!r} there, {ours.get(k)!r} asked for" for k in keys)
+
+
+def _mapping(value: Mapping[str, Any], key: str) -> dict[str, Any]:
+    found = value.get(key, {})
+    if not isinstance(found, Mapping):
+        raise ManifestError(f"recipe: {key} is {type(found).__name__}, expected a table")
+    return dict(found)
+
+
+def _flat(identity: Mapping[str, object]) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in identity.items():
+        if isinstance(value, Mapping):
+            flat.update(value)
+        else:
+            flat[key] = value
+    return flat
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The small half of a manifest: enough to know a generation and to check its records.
+
+    Format version 1, JSON of at most 64 KiB; its last key, ``check``, is the 128-bit XXH3 of the
+    canonical JSON of all others, so that one flipped bit is noticed.
+
+    Attributes
+    ----------
+    generation : str
+        Which publication this is.
+    files, size : int
+        How many files, and their bytes in total.
+    records_size : int
+        Bytes of the records.
+    records_digest : str
+        128-bit XXH3 of the records in hexadecimal.
+    recipe : Recipe or None
+        ``None``: unknown, the data was adopted.
+    data : str
+        Where files and records lie, relative to the artifact's folder: ``""`` beside the head, or
+        the generation where a place keeps each under keys of its own.
+    kind : str
+        ``"folder"``, or ``"file"`` for a single file with its manifest beside it.
+    created : int
+        Unix time in seconds.
+    """
+
+    generation: str
+    files: int
+    size: int
+    records_size: int
+    records_digest: str
+    recipe: Recipe | None = None
+    data: str = ""
+    kind: str = "folder"
+    created: int = 0
+
+    def emit(self) -> bytes:
+        """The head as it is written.
+
+        Raises
+        ------
+        ManifestError
+            When the recipe makes it larger than 64 KiB or is no plain JSON.
+        """
+        body = {
+            "format": FORMAT,
+            "generation": self.generation,
+            "kind": self.kind,
+            "created": self.created,
+            "files": self.files,
+            "size": self.size,
+            "digest": "xxh3-128",
+            "records": {"size": self.records_size, "digest": self.records_digest},
+            "data": self.data,
+            "recipe": None if self.recipe is None else self.recipe.to_json(),
+        }
+        try:
+            body["check"] = digest128(canonical(body))
+            data = json.dumps(body, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise ManifestError(f"recipe: only plain JSON values can be kept: {error}") from None
+        if len(data) > MAX_HEAD:
+            raise ManifestError(f"head: {len(data)} bytes, at most {MAX_HEAD} (a smaller recipe?)")
+        return data
+
+    @classmethod
+    def parse(cls, data: bytes, where: str) -> Head:
+        """Read a head that comes from somewhere not trusted.
+
+        Parameters
+        ----------
+        data : bytes
+            The whole head.
+        where : str
+            Its place, for messages.
+
+        Raises
+        ------
+        ManifestError
+            When it is oversized, damaged, malformed or of another format version.
+        """
+        body = _head_body(data, where)
+        try:
+            return cls._from_body(body)
+        except (KeyError, TypeError, ManifestError) as error:
+            raise ManifestError(f"{where}: malformed head: {error}") from None
+
+    @classmethod
+    def _from_body(cls, body: dict[str, Any]) -> Head:
+        generation = check_generation(body["generation"])
+        data, kind, records = body["data"], body["kind"], body["records"]
+        if data not in {"", generation}:
+            raise ManifestError(f"data lies at {data!r}, expected '' or the generation")
+        if kind not in {"folder", "file"}:
+            raise ManifestError(f"kind {kind!r}, expected 'folder' or 'file'")
+        if not _HEX128.fullmatch(records["digest"]):
+            raise ManifestError("the digest of the records is no 128-bit digest")
+        return cls(
+            generation=generation,
+            files=_count(body["files"], "files"),
+            size=_count(body["size"], "size"),
+            records_size=_count(records["size"], "records"),
+            records_digest=records["digest"],
+            recipe=Recipe.of(body["recipe"]),
+            data=data,
+            kind=kind,
+            created=_count(body["created"], "created"),
+        )
+
+
+def _head_body(data: bytes, where: str) -> dict[str, Any]:
+    if len(data) > MAX_HEAD:
+        raise ManifestError(f"{where}: head of more than {MAX_HEAD} bytes")
+    try:
+        body = json.loads(data)
+        check = body.pop("check", None)
+        version = body.get("format")
+    except (ValueError, AttributeError, RecursionError):
+        raise ManifestError(f"{where}: the head is no JSON object; it is damaged or half written") from None
+    if version != FORMAT:
+        raise ManifestError(f"{where}: manifest format {version!r}, this release reads {FORMAT}")
+    if check != digest128(canonical(body)):
+        raise ManifestError(f"{where}: the head does not match its own digest; it is damaged")
+    if body.get("digest") != "xxh3-128":
+        raise ManifestError(f"{where}: unknown digest {body.get('digest')!r}, expected 'xxh3-128'")
+    return dict(body)
+
+
+def _count(value: object, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+        raise ManifestError(f"{what} is {value!r}, expected a number from 0 on")
+    return value

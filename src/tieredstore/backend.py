@@ -1,0 +1,299 @@
+"""The contract between the store and a kind of place: small capabilities, most of it derived.
+
+A backend subclasses :class:`Readable` (three abstract methods) and, as its place allows,
+:class:`Publishable` and :class:`Leasable`. Paths are relative POSIX strings below the backend's
+root; methods are synchronous and may be called from several threads. Names have been validated
+before they arrive here. No method knows of tiers, layouts or chains.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import Enum
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head
+from tieredstore.errors import CorruptData, ManifestError
+from tieredstore.records import MAX_RECORDS, FileRecord, Records
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What a place says of one file: path below the root, bytes, times and a version tag."""
+
+    path: str
+    size: int
+    mtime_ns: int = 0
+    mode: int = 0o644
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundHead:
+    """A head as it lies in a place.
+
+    Attributes
+    ----------
+    head : Head
+        The validated head.
+    tag : str
+        Changes whenever the head does; what `Staging.publish` compares.
+    partial : bool
+        Only some of the generation's files are here.
+    """
+
+    head: Head
+    tag: str
+    partial: bool = False
+
+
+class FileReader(ABC):
+    """An open file that is read by position, from several threads at once."""
+
+    @abstractmethod
+    def readinto(self, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` from ``offset`` on; fewer bytes are returned only at the file's end."""
+
+    def close(self) -> None:  # noqa: B027 - many readers hold nothing
+        """Let go of what the reader holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Readable(ABC):
+    """A place that files can be read from.
+
+    Attributes
+    ----------
+    place : str
+        How messages call it: a path or a URL without credentials.
+    keeps_case : bool
+        Whether ``A`` and ``a`` are two files there.
+    request : int
+        Bytes that are best asked for at once.
+    parallel : int
+        How many requests at once the place serves best.
+    """
+
+    place: str
+    keeps_case: bool = True
+    request: int = 16 << 20
+    parallel: int = 16
+
+    @abstractmethod
+    def stat(self, path: str) -> FileStat:
+        """Size, times and tag of one file; `FileNotFoundError` where there is none."""
+
+    @abstractmethod
+    def open(self, path: str) -> FileReader:
+        """Open one file; `FileNotFoundError` where there is none."""
+
+    @abstractmethod
+    def list(self, folder: str) -> Iterator[FileStat]:
+        """Every file below ``folder`` (all of them for ``""``); nothing where it is missing.
+
+        Raises
+        ------
+        OSError
+            Rather than end early: an incomplete listing must never look whole.
+        """
+
+    # Derived; a backend overrides what its place does better.
+
+    def read(self, path: str, limit: int) -> bytes:
+        """All of a small file.
+
+        Raises
+        ------
+        ManifestError
+            When it is larger than ``limit`` bytes.
+        """
+        with self.open(path) as reader:
+            data = bytearray(limit + 1)
+            got = reader.readinto(0, memoryview(data))
+        if got > limit:
+            raise ManifestError(f"{self.place}/{path}: larger than {limit} bytes")
+        return bytes(data[:got])
+
+    def read_head(self, folder: str) -> FoundHead | None:
+        """The head of the artifact at ``folder``, or ``None`` where there is no whole one.
+
+        Raises
+        ------
+        ManifestError
+            When there is one that cannot be believed.
+        """
+        path = f"{folder}/{HEAD}"
+        try:
+            data = self.read(path, MAX_HEAD)
+        except FileNotFoundError:
+            return None
+        head = Head.parse(data, f"{self.place}/{path}")
+        return FoundHead(head, head.generation)
+
+    def read_records(self, folder: str, head: Head) -> Records:
+        """The records that belong to ``head``.
+
+        Raises
+        ------
+        CorruptData
+            When they are missing.
+        ManifestError
+            When they do not match the head.
+        """
+        path = self.data_path(folder, head, RECORDS)
+        if head.records_size > MAX_RECORDS:
+            raise ManifestError(f"{self.place}/{path}: records of more than {MAX_RECORDS} bytes")
+        try:
+            data = self.read(path, head.records_size)
+        except FileNotFoundError:
+            raise CorruptData(f"{self.place}/{path}: the records are missing") from None
+        records = Records.parse(data, head.records_digest, f"{self.place}/{path}")
+        if len(records.files) != head.files or records.size != head.size:
+            raise ManifestError(f"{self.place}/{path}: records and head disagree on the totals")
+        return records
+
+    def data_path(self, folder: str, head: Head, file: str) -> str:
+        """Where a file of this generation lies below the root."""
+        return "/".join(part for part in (folder, head.data, file) if part)
+
+    def folders(self) -> Iterator[str]:
+        """Folders of all artifacts that have a head here."""
+        ending = f"/{HEAD}"
+        for found in self.list(""):
+            if found.path.endswith(ending):
+                yield found.path.removesuffix(ending)
+
+
+class FileWriter(ABC):
+    """One file of a staging while it is written."""
+
+    @abstractmethod
+    def write(self, offset: int, data: memoryview) -> None:
+        """Write verified bytes at ``offset``; in order unless the staging allows any order."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """The file is whole."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """The file will not be completed now; what can be resumed may stay."""
+
+
+class AnyHead(Enum):
+    """The type of `ANY_HEAD`."""
+
+    ANY = "any"
+
+
+ANY_HEAD: Final = AnyHead.ANY
+"""Publish whatever is there now: the last to publish wins."""
+
+Expected = str | None | Literal[AnyHead.ANY]
+"""Tag of the head that is to be replaced; ``None``: there is none."""
+
+
+class Staging(ABC):
+    """Where one generation is put together, unseen by readers, until it is published.
+
+    Attributes
+    ----------
+    any_order : bool
+        Blocks of one file may be written in any order and from several threads.
+    """
+
+    any_order: bool = False
+
+    @abstractmethod
+    def create(self, file: FileRecord) -> FileWriter:
+        """Begin or go on with one file."""
+
+    def holds(self, file: FileRecord) -> bool:  # noqa: ARG002
+        """Whether an earlier, interrupted attempt has left this file whole and verified."""
+        return False
+
+    def staged(self, file: FileRecord) -> FileReader | None:  # noqa: ARG002
+        """What an earlier attempt left of this file, and `create` would go on with.
+
+        The caller verifies it block by block and writes what differs.
+        """
+        return None
+
+    @abstractmethod
+    def publish(self, head: Head, records: Records, expected: Expected) -> None:
+        """Make the generation visible as a whole, head last.
+
+        Parameters
+        ----------
+        head, records
+            What to publish. ``head.data`` is set by the staging.
+        expected : str, None or ANY_HEAD
+            Tag of the head that is to be replaced; ``None``: there is none.
+
+        Raises
+        ------
+        HeadConflict
+            When another head is there, as far as the place can tell.
+        """
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Drop what was staged."""
+
+
+class Publishable(ABC):
+    """A place that artifacts can be published to."""
+
+    @abstractmethod
+    def begin(self, folder: str, head: Head) -> Staging:
+        """A staging for this generation of the artifact at ``folder``, resumed where possible."""
+
+    @abstractmethod
+    def remove(self, folder: str, head: Head) -> None:
+        """Drop the copy of this generation: unseen at once, its space freed."""
+
+    @abstractmethod
+    def set_aside(self, folder: str, head: Head) -> str:
+        """Keep a damaged copy where no reader of the store finds it; say where."""
+
+
+OnWait = Callable[[str], None]
+
+
+class Leasable(ABC):
+    """A place whose users can agree on who works on something."""
+
+    @abstractmethod
+    def lease(self, key: str, timeout: float | None, on_wait: OnWait) -> AbstractContextManager[None]:
+        """Hold the lease ``key`` for the time of a ``with`` block.
+
+        Parameters
+        ----------
+        key : str
+            What is leased, a valid name.
+        timeout : float or None
+            Seconds to wait for it; ``None`` waits without a limit.
+        on_wait : callable
+            Called now and then with a word on who holds it.
+
+        Raises
+        ------
+        LeaseTimeout
+            When it was not to be had in time.
+        OSError
+            When the place cannot do leases now; the caller goes on without one.
+        """

@@ -1,0 +1,1 @@
+"""One file for each kind of place. Nothing here knows of tiers, layouts or chains."""

@@ -1,0 +1,219 @@
+"""A folder on a local disk: published by rename and exchange, locked by ``flock``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+
+from tieredstore import beneath, leases
+from tieredstore.artifact import HEAD, RECORDS, RESERVED, Head
+from tieredstore.backend import (
+    ANY_HEAD,
+    Expected,
+    FileReader,
+    FileStat,
+    FileWriter,
+    FoundHead,
+    Leasable,
+    OnWait,
+    Publishable,
+    Readable,
+    Staging,
+)
+from tieredstore.errors import HeadConflict
+from tieredstore.marks import Held, Marks
+from tieredstore.records import BLOCK, FileRecord, Records
+from tieredstore.stage import Mount
+from tieredstore.staged import DescriptorReader, Staged, StagedWriter
+
+_PUBLISH_WAIT = 60.0  # seconds; a publication takes far less, and goes on without the lock
+
+
+class LocalBackend(Readable, Publishable, Leasable):
+    """A folder on a local file system.
+
+    Parameters
+    ----------
+    path : str
+        The root; made when something is first written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.mount = Mount(path)
+        self.place = self.mount.path
+        self.request = BLOCK  # small enough to stay in a core's cache between read, digest and write
+        self.parallel = min(8, os.cpu_count() or 1)
+
+    @property
+    def keeps_case(self) -> bool:  # type: ignore[override]
+        """Whether ``A`` and ``a`` are two files here, as the file system says."""
+        try:
+            return self.mount.keeps_case()
+        except OSError:
+            return True
+
+    # -- Readable -------------------------------------------------------------------------------
+
+    def stat(self, path: str) -> FileStat:
+        """See `Readable.stat`."""
+        with beneath.opened(self.mount.root()) as root:
+            return _file_stat(path, beneath.stat_file(root, path))
+
+    def open(self, path: str) -> FileReader:
+        """See `Readable.open`."""
+        with beneath.opened(self.mount.root()) as root:
+            return DescriptorReader(beneath.open_file(root, path))
+
+    def list(self, folder: str) -> Iterator[FileStat]:
+        """See `Readable.list`; the store's own area is left out."""
+        try:
+            with beneath.opened(self.mount.root()) as root:
+                fd = beneath.open_folder(root, folder)
+        except FileNotFoundError:
+            return
+        with beneath.opened(fd):
+            for path, entry in beneath.walk(fd):
+                if path.startswith(f"{RESERVED}/") and not folder:
+                    continue
+                if entry.is_file(follow_symlinks=False):
+                    with suppress(FileNotFoundError):
+                        found = entry.stat(follow_symlinks=False)
+                        yield _file_stat(f"{folder}/{path}" if folder else path, found)
+
+    def folders(self) -> Iterator[str]:
+        """See `Readable.folders`; single files with a manifest beside them included."""
+        yield from self.folders_below("")
+
+    def folders_below(self, start: str) -> Iterator[str]:
+        """Folders of artifacts at or below ``start``."""
+        begin, end = f"{RESERVED}.", ".json"
+        for found in self.list(start):
+            folder, name = beneath.split(found.path)
+            if name == HEAD and folder:
+                yield folder
+            elif name.startswith(begin) and name.endswith(end) and name != HEAD:
+                yield f"{folder}/{name[len(begin):-len(end)]}".lstrip("/")
+
+    def hold(self, folder: str) -> Held | None:
+        """Hold the artifact at ``folder`` open; an interrupted publication is completed first."""
+        held = self.mount.hold(folder)
+        if held is None:
+            mark = self.mount.pending(folder)
+            if mark is not None and mark.kind == "publishing":
+                with suppress(OSError), self._publishing(folder):
+                    self.mount.complete(folder)
+                held = self.mount.hold(folder)
+        return held
+
+    def read_head(self, folder: str) -> FoundHead | None:
+        """See `Readable.read_head`."""
+        held = self.hold(folder)
+        if held is None:
+            return None
+        try:
+            return FoundHead(held.head, held.head.generation, held.partial)
+        finally:
+            held.close()
+
+    def data_path(self, folder: str, head: Head, file: str) -> str:
+        """See `Readable.data_path`; a single file lies where its name says."""
+        if head.kind == "folder":
+            return super().data_path(folder, head, file)
+        marks = Marks.of(folder, "file")
+        name = marks.records if file == RECORDS else file
+        return "/".join(part for part in (marks.folder, head.data, name) if part)
+
+    # -- Publishable ----------------------------------------------------------------------------
+
+    def begin(self, folder: str, head: Head) -> Staging:
+        """See `Publishable.begin`."""
+        return MountedStaging(self, folder, self.mount.staged("part", head.generation))
+
+    def publish(
+        self, staged: Staged, folder: str, head: Head, records: Records, expected: Expected
+    ) -> None:
+        """Publish a staged folder; what replaces what is checked under the publish lock."""
+        with self._publishing(folder):
+            if expected is not ANY_HEAD:
+                found = None
+                with suppress(ValueError):
+                    found = self.mount.hold(folder)
+                now = None if found is None else found.head.generation
+                if found is not None:
+                    found.close()
+                if now not in {expected, head.generation}:
+                    raise HeadConflict(f"{self.place}/{folder}: {now} was published meanwhile")
+            self.mount.publish(staged, folder, head, records)
+        self.mount.sweep_old()
+
+    @contextmanager
+    def _publishing(self, folder: str) -> Iterator[None]:
+        with ExitStack() as stack:
+            with suppress(OSError):  # without it, what is published is whole all the same
+                lock = self._lease(f"{folder}.publish", _PUBLISH_WAIT, lambda _: None)
+                stack.enter_context(lock)
+            yield
+
+    def remove(self, folder: str, head: Head) -> None:
+        """See `Publishable.remove`."""
+        with self._publishing(folder):
+            place = self.mount.retire(folder, head.generation)
+        if place is not None:
+            self.mount.delete(place)
+
+    def set_aside(self, folder: str, head: Head) -> str:
+        """See `Publishable.set_aside`."""
+        with self._publishing(folder):
+            place = self.mount.retire(folder, head.generation, "damaged")
+        return os.path.join(self.place, place) if place else "(it was gone already)"
+
+    # -- Leasable -------------------------------------------------------------------------------
+
+    def lease(
+        self, key: str, timeout: float | None, on_wait: OnWait
+    ) -> AbstractContextManager[None]:
+        """See `Leasable.lease`."""
+        return self._lease(key, timeout, on_wait)
+
+    def _lease(
+        self, key: str, timeout: float | None, on_wait: OnWait
+    ) -> AbstractContextManager[None]:
+        os.close(self.mount.area("lease"))
+        return leases.file_lock(self.mount.area_path("lease"), key, timeout, on_wait)
+
+
+class MountedStaging(Staging):
+    """A generation being moved to a mounted place."""
+
+    any_order = True
+
+    def __init__(self, backend: LocalBackend, folder: str, staged: Staged) -> None:
+        self._backend = backend
+        self._folder = folder
+        self._staged = staged
+
+    def create(self, file: FileRecord) -> FileWriter:
+        """See `Staging.create`."""
+        return StagedWriter(self._staged, file)
+
+    def staged(self, file: FileRecord) -> FileReader | None:
+        """See `Staging.staged`."""
+        return self._staged.begun(file)
+
+    def holds(self, file: FileRecord) -> bool:
+        """See `Staging.holds`."""
+        return self._staged.holds(file)
+
+    def publish(self, head: Head, records: Records, expected: Expected) -> None:
+        """See `Staging.publish`."""
+        self._backend.publish(self._staged, self._folder, head, records, expected)
+
+    def discard(self) -> None:
+        """See `Staging.discard`."""
+        self._staged.delete()
+
+
+def _file_stat(path: str, found: os.stat_result) -> FileStat:
+    tag = f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}"
+    return FileStat(path, found.st_size, found.st_mtime_ns, found.st_mode & 0o777, tag)

@@ -1,0 +1,254 @@
+"""File system calls that never leave a folder: every step is taken without following links.
+
+The lowest layer of mounted places: open, create, rename, exchange, sync and delete below a folder
+that is held open. Nothing here knows of artifacts. A link or special file on the way raises
+:class:`~tieredstore.errors.UnsafePath`; nothing outside is read, written or deleted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from tieredstore.errors import UnsafePath
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+
+@contextmanager
+def opened(fd: int) -> Iterator[int]:
+    """Close a descriptor at the end of a ``with`` block."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_root(path: str) -> int:
+    """Open a tier's root; the root itself may be a link, what lies below may not."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def open_folder(fd: int, folder: str) -> int:
+    """Open the folder ``folder`` below the open folder ``fd``, one part at a time.
+
+    Raises
+    ------
+    FileNotFoundError
+        When it is not there, or a regular file stands in its place.
+    UnsafePath
+        When a part is a link or a special file.
+    """
+    here = os.dup(fd) if not folder else -1
+    for part in folder.split("/") if folder else ():
+        above = fd if here < 0 else here
+        try:
+            below = os.open(part, _FOLDER, dir_fd=above)
+        except OSError as error:
+            raise _explained(error, part, above, folder) from None
+        finally:
+            if here >= 0:
+                os.close(here)
+        here = below
+    return here
+
+
+def _explained(error: OSError, part: str, fd: int, path: str) -> OSError:
+    if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+        error.filename = path
+        return error
+    with suppress(OSError):
+        mode = os.stat(part, dir_fd=fd, follow_symlinks=False).st_mode
+        if stat.S_ISREG(mode):
+            return FileNotFoundError(errno.ENOENT, "No such folder", path)
+    return UnsafePath(
+        f"{path}: {part!r} is a link or special file; the store follows none below a tier's root "
+        f"(let the tier's path name the place itself)"
+    )
+
+
+def make_folder(fd: int, folder: str) -> int:
+    """Open ``folder`` below ``fd`` and make what is missing of it."""
+    here = os.dup(fd)
+    for part in folder.split("/") if folder else ():
+        try:
+            with suppress(FileExistsError):
+                os.mkdir(part, dir_fd=here)
+            below = os.open(part, _FOLDER, dir_fd=here)
+        except OSError as error:
+            raise _explained(error, part, here, folder) from None
+        finally:
+            os.close(here)
+        here = below
+    return here
+
+
+def split(path: str) -> tuple[str, str]:
+    """``a/b/c`` as ``a/b`` and ``c``."""
+    folder, _, name = path.rpartition("/")
+    return folder, name
+
+
+def open_file(fd: int, path: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
+    """Open a regular file below ``fd``.
+
+    Raises
+    ------
+    UnsafePath
+        When the file is a link, a folder, or special.
+    """
+    folder, name = split(path)
+    with opened(open_folder(fd, folder)) as above:
+        try:
+            file = os.open(
+                name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, mode, dir_fd=above
+            )
+        except OSError as error:
+            if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+                raise UnsafePath(f"{path}: a link, folder or special file, no regular file") from None
+            error.filename = path
+            raise
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise UnsafePath(f"{path}: a folder or special file, no regular file")
+    return file
+
+
+def stat_file(fd: int, path: str) -> os.stat_result:
+    """Stat a regular file below ``fd`` without opening it.
+
+    Raises
+    ------
+    FileNotFoundError, UnsafePath
+        When it is not there, or is no regular file.
+    """
+    folder, name = split(path)
+    with opened(open_folder(fd, folder)) as above:
+        try:
+            found = os.stat(name, dir_fd=above, follow_symlinks=False)
+        except OSError as error:
+            error.filename = path
+            raise
+    if not stat.S_ISREG(found.st_mode):
+        raise UnsafePath(f"{path}: a link, folder or special file, no regular file")
+    return found
+
+
+def exists(fd: int, name: str) -> bool:
+    """Whether anything of that name lies directly in ``fd``."""
+    try:
+        os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def read_small(fd: int, path: str, limit: int) -> bytes:
+    """Read a file of at most ``limit`` bytes; one byte more is returned where there is more."""
+    with opened(open_file(fd, path)) as file:
+        parts: list[bytes] = []
+        want = limit + 1
+        while want and (data := os.read(file, min(want, 1 << 20))):
+            parts.append(data)
+            want -= len(data)
+    return b"".join(parts)
+
+
+def write_all(file: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of ``data`` at ``offset``; a short write is continued."""
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(file, view, offset)
+        view, offset = view[done:], offset + done
+
+
+def write_small(fd: int, name: str, data: bytes) -> None:
+    """Write a small file directly in ``fd``, replacing what was there; not atomic by itself."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with opened(open_file(fd, name, flags)) as file:
+        write_all(file, data, 0)
+
+
+def walk(fd: int, skip: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every entry below ``fd`` that is no folder, as relative path and entry.
+
+    Parameters
+    ----------
+    fd : int
+        The folder, held open.
+    skip : str
+        Names that begin with it are passed over where it is not empty.
+    """
+    queue = [""]
+    while queue:
+        folder = queue.pop()
+        with opened(open_folder(fd, folder)) as here, os.scandir(here) as entries:
+            for entry in entries:
+                if skip and entry.name.startswith(skip):
+                    continue
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    queue.append(path)
+                else:
+                    yield path, entry
+
+
+def rename(fd: int, source: str, fd_target: int, target: str) -> None:
+    """Rename below two held folders, parents opened without following links."""
+    (folder, name), (folder_t, name_t) = split(source), split(target)
+    with opened(open_folder(fd, folder)) as a, opened(open_folder(fd_target, folder_t)) as b:
+        os.rename(name, name_t, src_dir_fd=a, dst_dir_fd=b)
+
+
+def exchange(fd: int, one: str, other: str) -> bool:
+    """Exchange two folders below ``fd`` in one step.
+
+    Returns
+    -------
+    bool
+        False where this file system cannot do it; nothing has changed then.
+    """
+    (folder, name), (folder_o, name_o) = split(one), split(other)
+    with opened(open_folder(fd, folder)) as a, opened(open_folder(fd, folder_o)) as b:
+        return renameat2_exchange(a, name, b, name_o)
+
+
+def renameat2_exchange(a: int, name: str, b: int, other: str) -> bool:
+    """``renameat2(…, RENAME_EXCHANGE)``; False where it is not supported."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(a, os.fsencode(name), b, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}:
+        return False
+    raise OSError(code, os.strerror(code), other)
+
+
+def syncfs(fd: int) -> None:
+    """Flush the whole file system that ``fd`` lies on: one call for a set of files."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syncfs(fd) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def delete_tree(fd: int, folder: str) -> None:
+    """Delete ``folder`` below ``fd`` and all in it; links are unlinked, never followed."""
+    above, name = split(folder)
+    with suppress(FileNotFoundError), opened(open_folder(fd, above)) as parent:
+        with opened(os.open(name, _FOLDER, dir_fd=parent)) as here:
+            with os.scandir(here) as entries:
+                found = [(e.name, e.is_dir(follow_symlinks=False)) for e in entries]
+            for child, is_folder in found:
+                if is_folder:
+                    delete_tree(here, child)
+                else:
+                    with suppress(FileNotFoundError):
+                        os.unlink(child, dir_fd=here)
+        os.rmdir(name, dir_fd=parent)

@@ -1,0 +1,106 @@
+"""A build: files are written to a stage, measured, and published as a whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tieredstore.artifact import Recipe, check_case_clashes, check_files, new_generation
+from tieredstore.backend import ANY_HEAD
+from tieredstore.chain import Chain
+from tieredstore.errors import InvalidName, TierUnavailable
+from tieredstore.records import FileRecord, Records, head_of
+from tieredstore.staged import Staged
+from tieredstore.transfer import Copy, Transfer
+
+
+class Build:
+    """A stage in the first tier, used in a ``with`` statement.
+
+    Attributes
+    ----------
+    path : Path
+        Write the artifact's files below this folder.
+    facts : dict
+        Plain JSON values found out while building; they are kept with the recipe.
+    generation : str
+        What the artifact will be published as.
+    """
+
+    def __init__(self, chain: Chain, name: str, recipe: Recipe | None, kind: str) -> None:
+        self._chain = chain
+        self._name = name
+        self._recipe = recipe
+        self._kind = kind
+        self._staged: Staged | None = None
+        self.generation = new_generation()
+        self.facts: dict[str, Any] = {}
+
+    @property
+    def path(self) -> Path:
+        """The folder to write to."""
+        if self._staged is None:
+            raise TierUnavailable(f"{self._name}: the stage is open only inside its with block")
+        return Path(self._staged.root, self._staged.path)
+
+    @property
+    def file(self) -> Path:
+        """For a single-file artifact: the file to write."""
+        return self.path / self._name.rpartition("/")[2]
+
+    def __enter__(self) -> Self:
+        first = self._chain.first
+        if not first.tier.writable:
+            raise TierUnavailable(f"tier {first.tier.name!r} is read-only: nothing can be created")
+        self._staged = first.backend.mount.staged("stage", self.generation)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._staged is not None
+        staged = self._staged
+        try:
+            if error is None:
+                self._publish(staged)
+        finally:
+            self._staged = None
+            staged.delete()
+
+    def _publish(self, staged: Staged) -> None:
+        first = self._chain.first
+        files = [
+            FileRecord(path, s.st_size, s.st_mode & 0o777, s.st_mtime_ns)
+            for path, s in staged.files()
+        ]
+        self._check(files)
+        copy = Copy(first.tier.name, first.backend, staged.path, None)
+        self._chain.reporter.started("publish", self._name, sum(f.size for f in files))
+        moved = Transfer([copy], None, self._chain.reporter).move(files)
+        records = Records.of(moved.files)
+        head = head_of(records, self._final_recipe(), generation=self.generation, kind=self._kind)
+        folder = first.tier.layout.folder(self._name)
+        first.backend.publish(staged, folder, head, records, ANY_HEAD)
+        self._chain.reporter.finished("publish", self._name, os.path.join(first.backend.place, folder))
+
+    def _check(self, files: list[FileRecord]) -> None:
+        paths = [f.path for f in files]
+        check_files(paths)
+        if not paths:
+            raise InvalidName(f"{self._name}: the build wrote no file below its stage")
+        if self._kind == "file" and paths != [self.file.name]:
+            raise InvalidName(f"{self._name}: expected the one file {self.file.name!r}, found {paths[:3]}")
+        if not self._chain.first.backend.keeps_case:
+            check_case_clashes(paths, self._chain.first.backend.place)
+
+    def _final_recipe(self) -> Recipe:
+        facts: Mapping[str, Any] = self.facts
+        if self._recipe is None:
+            return Recipe(facts=facts)
+        return self._recipe.with_facts(facts)

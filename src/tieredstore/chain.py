@@ -1,0 +1,78 @@
+"""The chain of tiers that one operation works on: the tiers, the first of them, the reporter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from tieredstore.backend import Leasable
+from tieredstore.backends.local import LocalBackend
+from tieredstore.errors import ArtifactNotFound, ConfigError
+from tieredstore.hits import FirstTier
+from tieredstore.reporter import Reporter
+from tieredstore.tier import Located, Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Tiers in order; the first is the one that work reads from."""
+
+    tiers: tuple[Tier, ...]
+    first: FirstTier
+    reporter: Reporter
+
+    @classmethod
+    def of(cls, tiers: Sequence[Tier], reporter: Reporter) -> Chain:
+        """A chain, checked.
+
+        Raises
+        ------
+        ConfigError
+            When there is no tier, two have one name, or the first is no folder.
+        """
+        names = [t.name for t in tiers]
+        if not names:
+            raise ConfigError("a store needs at least one tier")
+        if len(set(names)) != len(names):
+            raise ConfigError(f"two tiers have one name: {', '.join(sorted(names))}")
+        backend = tiers[0].backend
+        if not isinstance(backend, LocalBackend):
+            raise ConfigError(f"tier {names[0]!r}: the first tier must be a folder on this machine")
+        return cls(tuple(tiers), FirstTier(tiers[0], backend), reporter)
+
+    def tier(self, name: str) -> Tier:
+        """The tier of that name, else `ConfigError`."""
+        for tier in self.tiers:
+            if tier.name == name:
+                return tier
+        known = ", ".join(t.name for t in self.tiers)
+        raise ConfigError(f"no tier {name!r}; this store has {known}")
+
+    def locate(self, name: str, files: Sequence[str] | None = None) -> list[Located]:
+        """What each tier has, in the order of the chain."""
+        return [tier.locate(name, files) for tier in self.tiers]
+
+    @contextmanager
+    def working_on(self, tier: Tier, name: str, verb: str) -> Iterator[None]:
+        """Hold a tier's lease where it can be had; without it work is done twice at worst."""
+        with ExitStack() as stack:
+            if isinstance(tier.backend, Leasable) and not tier.read_only:
+                try:
+                    lease = tier.backend.lease(
+                        f"{name}.{verb}", None, lambda who: self.reporter.waiting(name, who)
+                    )
+                    stack.enter_context(lease)
+                except OSError as error:
+                    self.reporter.skipped(tier.name, f"no lease: {error}")
+            yield
+
+    def not_found(
+        self, name: str, located: Sequence[Located], why: Mapping[str, str]
+    ) -> ArtifactNotFound:
+        """The error that says what each tier answered."""
+        said = []
+        for where in located:
+            detail = why.get(where.tier.name) or where.detail or where.state
+            said.append(f"{where.tier.name}: {detail}")
+        return ArtifactNotFound(f"{name}: no tier can serve it ({'; '.join(said)})")

@@ -1,0 +1,160 @@
+"""The error tree. Nothing but exception classes belongs here.
+
+Every error also inherits the builtin that a caller would catch, and carries a stable ``kind``::
+
+    TieredStoreError
+    ├── ConfigError          (ValueError)         config
+    ├── InvalidName          (ValueError)         name        an artifact's or a file's name
+    ├── ManifestError        (ValueError)         manifest    a head or records that cannot be believed
+    ├── UnsafePath           (PermissionError)    unsafe      a link where a folder or file should be
+    ├── ArtifactNotFound     (FileNotFoundError)  not-found
+    ├── ArtifactChanged      (OSError)            changed     replaced in place while it was being read
+    ├── ArtifactExists       (FileExistsError)    exists      an artifact of that name, or nested with it
+    ├── RecipeConflict       (FileExistsError)    recipe      another recipe is there and may not be replaced
+    ├── HeadConflict         (FileExistsError)    conflict    somebody else published first
+    ├── CorruptData          (OSError)            corrupt     bytes that differ from the manifest
+    ├── TierUnavailable      (OSError)            tier
+    │   └── TierTimeout      (TimeoutError)       timeout
+    ├── LeaseTimeout         (TimeoutError)       lease
+    ├── PromoteFailed        (OSError)            promote
+    ├── EvictRefused         (PermissionError)    evict
+    └── Unsupported          (NotImplementedError) unsupported
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TieredStoreError(Exception):
+    """Base of everything that this library raises on purpose."""
+
+    kind: ClassVar[str] = "error"
+
+
+class ConfigError(TieredStoreError, ValueError):
+    """A configuration that cannot be used; the message names file, table and key."""
+
+    kind = "config"
+
+
+class InvalidName(TieredStoreError, ValueError):
+    """A name that is no plain relative path, or that would clash with another."""
+
+    kind = "name"
+
+
+class ManifestError(TieredStoreError, ValueError):
+    """A head or records that are malformed, oversized, damaged or of an unknown format."""
+
+    kind = "manifest"
+
+
+class UnsafePath(TieredStoreError, PermissionError):
+    """A symbolic link or special file where the store expects a folder or a regular file."""
+
+    kind = "unsafe"
+
+
+class ArtifactNotFound(TieredStoreError, FileNotFoundError):
+    """No tier can serve the artifact; the message lists what each tier said."""
+
+    kind = "not-found"
+
+
+class ArtifactChanged(TieredStoreError, OSError):
+    """The artifact was replaced file by file while a reader held it; restore it again."""
+
+    kind = "changed"
+
+
+class ArtifactExists(TieredStoreError, FileExistsError):
+    """The name is taken, or lies inside another artifact, or holds one."""
+
+    kind = "exists"
+
+
+class RecipeConflict(TieredStoreError, FileExistsError):
+    """The tier holds the artifact made by another recipe, and no replacement was asked for."""
+
+    kind = "recipe"
+
+
+class HeadConflict(TieredStoreError, FileExistsError):
+    """The head changed between reading it and publishing a new one."""
+
+    kind = "conflict"
+
+
+class CorruptData(TieredStoreError, OSError):
+    """Bytes that do not match their digest, or a file of the wrong size."""
+
+    kind = "corrupt"
+
+
+class TierUnavailable(TieredStoreError, OSError):
+    """A tier that is down, denies access or cannot be written."""
+
+    kind = "tier"
+
+
+class TierTimeout(TierUnavailable, TimeoutError):
+    """A tier that did not answer within its deadline."""
+
+    kind = "timeout"
+
+
+class LeaseTimeout(TieredStoreError, TimeoutError):
+    """A lease that somebody else held for longer than the caller would wait."""
+
+    kind = "lease"
+
+
+class PromoteFailed(TieredStoreError, OSError):
+    """At least one tier did not take the artifact.
+
+    Attributes
+    ----------
+    outcomes : tuple
+        One ``TierOutcome`` for each tier that was tried.
+    """
+
+    kind = "promote"
+
+    def __init__(self, message: str, outcomes: tuple[object, ...] = ()) -> None:
+        super().__init__(message)
+        self.outcomes = outcomes
+
+
+class EvictRefused(TieredStoreError, PermissionError):
+    """Dropping the copy could lose data."""
+
+    kind = "evict"
+
+
+class Unsupported(TieredStoreError, NotImplementedError):
+    """The place cannot do what was asked of it."""
+
+    kind = "unsupported"
+
+
+def reason(error: BaseException) -> str:
+    """Say in one line why something failed.
+
+    Parameters
+    ----------
+    error : BaseException
+        Any exception; an ``OSError`` gives its system message and file name.
+
+    Returns
+    -------
+    str
+        One line without a trailing full stop.
+    """
+    if isinstance(error, TieredStoreError):
+        text = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    else:
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return " ".join(text.split())

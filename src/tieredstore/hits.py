@@ -1,0 +1,152 @@
+"""The first tier: whether it already serves what is asked for, and what it lacks.
+
+A hit reads the head and stats the files asked for. No lock, no write, no network, and neither
+fsspec nor filelock is loaded for it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tieredstore import beneath
+from tieredstore.artifact import Recipe, check_file
+from tieredstore.backends.local import LocalBackend
+from tieredstore.errors import InvalidName, ManifestError, TieredStoreError, UnsafePath
+from tieredstore.got import Got
+from tieredstore.marks import Held
+from tieredstore.records import FileRecord, Records, find
+from tieredstore.tier import Tier
+
+STAT_ALL: Final = 128  # an artifact of up to so many files has each of them statted at every hit
+
+
+@dataclass(slots=True)
+class FirstTier:
+    """The tier that work reads from: always a mounted place."""
+
+    tier: Tier
+    backend: LocalBackend
+
+    def hit(self, name: str, files: Sequence[str] | None, recipe: Recipe | None) -> Got | None:
+        """The artifact as it lies here, or ``None`` when something asked for is not here whole.
+
+        Raises
+        ------
+        InvalidName
+            When the generation here is the one asked for and has no such file.
+        """
+        held = self.held(name)
+        if held is None:
+            return None
+        served = recipe is None or held.head.recipe is None or recipe.same_as(held.head.recipe)
+        if not served or self.lacks(held, files):
+            held.close()
+            return None
+        return self.got(name, held, self.tier.name)
+
+    def held(self, name: str) -> Held | None:
+        """Whatever generation is here, held open; a damaged head counts as nothing."""
+        for folder in (self.tier.layout.folder(name), *self.tier.layout.old_folders(name)):
+            with suppress(ManifestError):
+                held = self.backend.hold(folder)
+                if held is not None:
+                    return held
+        return None
+
+    def got(self, name: str, held: Held, source: str) -> Got:
+        """Hand out a held artifact."""
+        folder = Path(self.backend.place, held.marks.folder)
+        path = folder / name.rpartition("/")[2] if held.head.kind == "file" else folder
+        return Got(name, path, source, held.head.recipe, held.head.generation, {}, held)
+
+    def lacks(self, held: Held, files: Sequence[str] | None) -> bool:
+        """Whether a file asked for is missing here or has another size than the manifest says."""
+        if files is None:
+            if held.partial or held.head.files > STAT_ALL:
+                return held.partial
+            try:
+                wanted = list(self.backend.mount.records_of(held).files.values())
+            except (OSError, TieredStoreError):
+                return True
+            return any(not _whole(held, f) for f in wanted)
+        with _MappedRecords(held) as records:
+            return any(not _whole(held, records.find(file)) for file in files)
+
+    def present(self, held: Held, records: Records) -> set[str]:
+        """Files of a generation that are here with the right size."""
+        return {path for path, f in records.files.items() if _whole(held, f)}
+
+    def unmanaged(self, name: str, files: Sequence[str] | None) -> tuple[str, list[str]] | None:
+        """Files without a manifest that would serve: their folder and their names."""
+        if not self.tier.adopt:
+            return None
+        folder = self.tier.layout.folder(name)
+        if files is None:
+            found = self.backend.mount.unmanaged(folder)
+            return (folder, found) if found else None
+        for place in (folder, *self.tier.layout.old_folders(name)):
+            with suppress(OSError):
+                mark = self.backend.mount.pending(place)
+                known = self.backend.mount.hold(place)
+                if known is not None:
+                    known.close()
+                if mark is None and known is None and self._all_there(place, files):
+                    return place, list(files)
+        return None
+
+    def _all_there(self, folder: str, files: Sequence[str]) -> bool:
+        with beneath.opened(self.backend.mount.root()) as root:
+            with beneath.opened(beneath.open_folder(root, folder)) as fd:
+                for file in files:
+                    beneath.stat_file(fd, check_file(file))
+        return True
+
+
+def _whole(held: Held, file: FileRecord | None) -> bool:
+    if file is None:
+        return False
+    try:
+        return held.stat(file.path).st_size == file.size
+    except (FileNotFoundError, UnsafePath):
+        return False
+
+
+class _MappedRecords:
+    """The records of a held artifact, looked up without being read as a whole."""
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+        self._data: bytes | mmap.mmap = b""
+
+    def __enter__(self) -> _MappedRecords:
+        with suppress(FileNotFoundError):
+            fd = beneath.open_file(self._held.fd, self._held.records_path())
+            with beneath.opened(fd):
+                if os.fstat(fd).st_size == self._held.head.records_size:
+                    self._data = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+        return self
+
+    def find(self, file: str) -> FileRecord | None:
+        """The record of one file; ``None`` when the records are gone or damaged."""
+        if not self._data:
+            return None
+        try:
+            found = find(self._data, check_file(file))
+        except ManifestError:
+            return None
+        if found is None and self._held.head.recipe is not None:
+            raise InvalidName(f"no file {file!r} in this artifact")
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        if isinstance(self._data, mmap.mmap):
+            self._data.close()
+
+

@@ -1,0 +1,127 @@
+"""Publication on places that cannot rename: fresh keys for each generation, then a small head.
+
+``<folder>/<generation>/<file>`` never changes once it is written; ``<folder>/.tieredstore.json``
+is the head, put last. A backend for such a place subclasses :class:`KeyedBackend` and says how
+one key is written, conditionally put and deleted.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from tieredstore.artifact import HEAD, RECORDS, RESERVED, Head
+from tieredstore.backend import (
+    Expected,
+    FileStat,
+    FileWriter,
+    FoundHead,
+    Publishable,
+    Readable,
+    Staging,
+)
+from tieredstore.errors import ManifestError
+from tieredstore.records import FileRecord, Records
+
+_TORN_HEAD_TRIES: Final = 5
+
+
+class KeyedBackend(Readable, Publishable):
+    """An object store, or anything that is used like one."""
+
+    @abstractmethod
+    def writer(self, key: str, size: int) -> FileWriter:
+        """Write one key of ``size`` bytes in order; it appears when the writer is closed."""
+
+    @abstractmethod
+    def put(self, key: str, data: bytes, expected: Expected) -> None:
+        """Put a small key.
+
+        Raises
+        ------
+        HeadConflict
+            When what is there is not what was expected, as far as the place can tell.
+        """
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Delete one key; nothing happens where there is none."""
+
+    def read_head(self, folder: str) -> FoundHead | None:
+        """See `Readable.read_head`; a head that is just being overwritten is read again."""
+        for attempt in range(_TORN_HEAD_TRIES):
+            try:
+                return super().read_head(folder)
+            except ManifestError:
+                if attempt == _TORN_HEAD_TRIES - 1:
+                    raise
+                time.sleep(0.02 * (attempt + 1))
+        return None
+
+    def begin(self, folder: str, head: Head) -> Staging:
+        """See `Publishable.begin`."""
+        return KeyedStaging(self, folder, head.generation)
+
+    def remove(self, folder: str, head: Head) -> None:
+        """See `Publishable.remove`: the head first, so that nobody begins to read."""
+        self._drop_head(folder, head)
+        for found in list(self.list(f"{folder}/{head.generation}")):
+            self.delete(found.path)
+
+    def set_aside(self, folder: str, head: Head) -> str:
+        """See `Publishable.set_aside`: the head is moved; the data stays under its generation."""
+        key = f"{RESERVED}/damaged/{head.generation}.json"
+        with suppress(FileNotFoundError):
+            self.put(key, self.read(f"{folder}/{HEAD}", 1 << 16), None)
+        self._drop_head(folder, head)
+        return f"{self.place}/{folder}/{head.generation}"
+
+    def _drop_head(self, folder: str, head: Head) -> None:
+        found = None
+        with suppress(ManifestError):
+            found = self.read_head(folder)
+        if found is not None and found.head.generation == head.generation:
+            self.delete(f"{folder}/{HEAD}")
+
+
+class KeyedStaging(Staging):
+    """Keys below the generation: unseen because no head names them yet."""
+
+    any_order = False
+
+    def __init__(self, backend: KeyedBackend, folder: str, generation: str) -> None:
+        self._backend = backend
+        self._folder = folder
+        self._generation = generation
+
+    def _key(self, file: str) -> str:
+        return f"{self._folder}/{self._generation}/{file}"
+
+    def create(self, file: FileRecord) -> FileWriter:
+        """See `Staging.create`."""
+        return self._backend.writer(self._key(file.path), file.size)
+
+    def holds(self, file: FileRecord) -> bool:
+        """See `Staging.holds`: a key appears only whole, and its bytes were verified before."""
+        try:
+            found: FileStat = self._backend.stat(self._key(file.path))
+        except FileNotFoundError:
+            return False
+        return found.size == file.size
+
+    def publish(self, head: Head, records: Records, expected: Expected) -> None:
+        """See `Staging.publish`."""
+        data = records.emit()
+        with_key = replace(head, data=self._generation)
+        writer = self._backend.writer(self._key(RECORDS), len(data))
+        writer.write(0, memoryview(data))
+        writer.close()
+        self._backend.put(f"{self._folder}/{HEAD}", with_key.emit(), expected)
+
+    def discard(self) -> None:
+        """See `Staging.discard`."""
+        for found in list(self._backend.list(f"{self._folder}/{self._generation}")):
+            self._backend.delete(found.path)

@@ -1,0 +1,222 @@
+"""Bring an artifact up to the first tier, from whichever lower tiers can serve it.
+
+Copies of one generation serve together; one that turns out damaged or gone is kept aside, said
+so, and the next one is taken. Data without a manifest is measured while it moves, and both ends
+get the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tieredstore.adopting import adopt_in_place, adopted_generation, unmanaged_records
+from tieredstore.artifact import Head, Recipe, check_case_clashes
+from tieredstore.backend import ANY_HEAD, Publishable
+from tieredstore.backends.local import LocalBackend
+from tieredstore.chain import Chain
+from tieredstore.errors import (
+    ArtifactNotFound,
+    CorruptData,
+    TieredStoreError,
+    TierUnavailable,
+    reason,
+)
+from tieredstore.got import Got
+from tieredstore.records import FileRecord, Records, head_of, require
+from tieredstore.tier import DAMAGED, UNMANAGED, UNREACHABLE, Located
+from tieredstore.transfer import Copy, Transfer
+
+
+class Restoration:
+    """One restore; state of its own, so that two never share any."""
+
+    def __init__(
+        self, chain: Chain, name: str, files: Sequence[str] | None, recipe: Recipe | None
+    ) -> None:
+        self._chain = chain
+        self._first = chain.first
+        self._name = name
+        self._files = files
+        self._recipe = recipe
+        self._why: dict[str, str] = {}
+
+    def run(self) -> Got:
+        """Restore from the first generation that can be had.
+
+        Raises
+        ------
+        ArtifactNotFound
+            When no tier can serve it.
+        """
+        got = self._adopt_first()
+        if got is not None:
+            return got
+        located = [t.locate(self._name, self._files) for t in self._chain.tiers[1:]]
+        for where in located:
+            self._tell_skipped(where)
+        left = [w for w in located if self._would_serve(w)]
+        while left:
+            chosen = left[0]
+            same = [w for w in left if _same_generation(w, chosen)]
+            try:
+                return self._restore(chosen, same)
+            except (CorruptData, TierUnavailable, FileNotFoundError) as error:
+                self._why.setdefault(chosen.tier.name, reason(error))
+            left = [w for w in left if w not in same]
+        raise self._not_found(located)
+
+    def _tell_skipped(self, where: Located) -> None:
+        if where.state in {DAMAGED, UNREACHABLE}:
+            self._why[where.tier.name] = where.detail
+            self._chain.reporter.skipped(where.tier.name, where.detail)
+
+    def _would_serve(self, where: Located) -> bool:
+        if where.serves(self._recipe):
+            return True
+        if where.present and self._recipe is not None and where.recipe is not None:
+            self._why[where.tier.name] = f"another recipe ({self._recipe.differences(where.recipe)})"
+        return False
+
+    def _not_found(self, below: Sequence[Located]) -> ArtifactNotFound:
+        first = self._first.tier.locate(self._name, self._files)
+        if first.present:
+            detail = "not whole"
+            if self._recipe is not None and first.recipe is not None:
+                differences = self._recipe.differences(first.recipe)
+                detail = f"another recipe ({differences})" if differences else detail
+            self._why.setdefault(first.tier.name, detail)
+        return self._chain.not_found(self._name, [first, *below], self._why)
+
+    # -- data without a manifest ----------------------------------------------------------------
+
+    def _adopt_first(self) -> Got | None:
+        found = self._first.unmanaged(self._name, self._files)
+        if found is None:
+            return None
+        folder, files = found
+        tier = self._first.tier
+        self._chain.reporter.adopted(self._name, tier.name)
+        if folder == tier.layout.folder(self._name) and tier.writable:
+            with suppress(OSError):
+                adopt_in_place(self._first.backend, folder, files)
+                return self._first.hit(self._name, self._files, self._recipe)
+        path = Path(self._first.backend.place, folder)
+        return Got(self._name, path, tier.name, None, "", dict(self._why))
+
+    # -- from below -----------------------------------------------------------------------------
+
+    def _restore(self, chosen: Located, same: Sequence[Located]) -> Got:
+        if not self._first.tier.writable:
+            raise TierUnavailable(f"tier {self._first.tier.name!r} is read-only: nothing can be restored")
+        reporter = self._chain.reporter
+        reporter.located(self._name, chosen.tier.name, f"{chosen.tier.backend.place}/{chosen.folder}")
+        if chosen.state == UNMANAGED:
+            return self._restore_unmanaged(chosen)
+        assert chosen.head is not None
+        records = self._read_records(same)
+        wanted = list(records.files.values())
+        if self._files is not None:
+            wanted = require(records, self._files, self._name)
+        if not self._first.backend.keeps_case:
+            check_case_clashes((f.path for f in wanted), self._first.backend.place)
+        needed = self._missing_here(chosen, records, wanted)
+        copies = [w.copy() for w in same]
+        folder = self._first.tier.layout.folder(self._name)
+        staging = self._first.backend.begin(folder, chosen.head)
+        reporter.started("restore", self._name, sum(f.size for f in needed))
+        transfer = Transfer(copies, staging, reporter, self._first.tier.name)
+        try:
+            transfer.move(needed)
+        finally:
+            self._why.update(transfer.moved.failed)
+            self._set_aside(same, transfer.moved.damaged)
+        staging.publish(chosen.head, records, ANY_HEAD)
+        return self._finish(chosen)
+
+    def _read_records(self, same: Sequence[Located]) -> Records:
+        """The records of a generation, from the first of its copies that has them right."""
+        problem: Exception | None = None
+        for where in same:
+            assert where.head is not None
+            try:
+                return where.tier.backend.read_records(where.folder, where.head)
+            except TieredStoreError as error:
+                problem = error
+                self._set_aside([where], {where.tier.name: [str(error)]})
+            except OSError as error:
+                problem = error
+                self._why[where.tier.name] = reason(error)
+                self._chain.reporter.skipped(where.tier.name, reason(error))
+        raise CorruptData(reason(problem) if problem else "no records") from problem
+
+    def _missing_here(
+        self, chosen: Located, records: Records, wanted: Sequence[FileRecord]
+    ) -> list[FileRecord]:
+        assert chosen.head is not None
+        held = self._first.held(self._name)
+        if held is None:
+            return list(wanted)
+        try:
+            if held.head.generation != chosen.head.generation:
+                return list(wanted)
+            there = self._first.present(held, records)
+            return [f for f in wanted if f.path not in there]
+        finally:
+            held.close()
+
+    def _finish(self, chosen: Located) -> Got:
+        held = self._first.held(self._name)
+        if held is None:
+            raise FileNotFoundError(f"{self._name}: was taken away right after it was restored")
+        got = self._first.got(self._name, held, chosen.tier.name)
+        got.skipped = dict(self._why)
+        self._chain.reporter.finished("restore", self._name, str(got.path))
+        return got
+
+    def _set_aside(self, same: Sequence[Located], damaged: dict[str, list[str]]) -> None:
+        for where in same:
+            problems = damaged.get(where.tier.name)
+            if not problems:
+                continue
+            text = problems[0]
+            self._why[where.tier.name] = text
+            if where.head is not None and where.tier.writable:
+                assert isinstance(where.tier.backend, Publishable)
+                with suppress(OSError, TieredStoreError):
+                    kept = where.tier.backend.set_aside(where.folder, where.head)
+                    text = f"{text}; the copy is kept aside as {kept}"
+            self._chain.reporter.corrupt(where.tier.name, text)
+
+    def _restore_unmanaged(self, chosen: Located) -> Got:
+        reporter = self._chain.reporter
+        reporter.adopted(self._name, chosen.tier.name)
+        copy = Copy(chosen.tier.name, chosen.tier.backend, chosen.folder, None)
+        before = unmanaged_records(chosen.tier.backend, chosen.folder, chosen.files)
+        head = Head(adopted_generation(before), 0, 0, 0, "0" * 32)
+        folder = self._first.tier.layout.folder(self._name)
+        staging = self._first.backend.begin(folder, head)
+        reporter.started("restore", self._name, sum(f.size for f in before))
+        transfer = Transfer([copy], staging, reporter, self._first.tier.name)
+        moved = transfer.move(before)
+        if unmanaged_records(chosen.tier.backend, chosen.folder, chosen.files) != before:
+            staging.discard()
+            raise CorruptData(f"{chosen.tier.backend.place}/{chosen.folder}: changed while it was read")
+        records = Records.of(moved.files)
+        head = head_of(records, None, generation=head.generation)
+        staging.publish(head, records, ANY_HEAD)
+        if chosen.tier.writable and isinstance(chosen.tier.backend, LocalBackend):
+            if chosen.folder == chosen.tier.layout.folder(self._name):
+                with suppress(OSError):
+                    chosen.tier.backend.mount.put_manifest(chosen.folder, head, records)
+        return self._finish(chosen)
+
+
+def _same_generation(one: Located, other: Located) -> bool:
+    if one.head is None or other.head is None:
+        return one is other
+    return (one.head.generation, one.head.records_digest) == (
+        other.head.generation,
+        other.head.records_digest,
+    )

@@ -1,0 +1,459 @@
+"""How artifacts on a mounted file system are published, replaced, completed and taken away.
+
+Everything the store keeps for itself lies in ``<root>/.tieredstore/``::
+
+    stage/<generation>/   a build, written by one process, never taken over (see staged.py)
+    part/<generation>/    a restore or promote, resumed and shared by whoever moves that generation
+    old/<generation>-…/   replaced or removed copies, until the grace period is over
+    damaged/              copies that differ from their manifest, kept until somebody removes them
+    swap/                 replacements that are under way where folders cannot be exchanged
+    lease/                locks and leases (see leases.py)
+
+Nothing here depends on a lock: an interrupted publication is completed by whoever comes next.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from tieredstore import beneath
+from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, RESERVED, Head, digest128
+from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError
+from tieredstore.marks import Held, Marks, Pending
+from tieredstore.records import MAX_RECORDS, FileRecord, Records
+from tieredstore.staged import AREA, MARK, PARTIAL, Staged, has, move_in
+
+_ATTEMPTS: Final = 50
+GRACE: Final = 3600.0  # seconds that an old generation stays for those who still read it
+
+
+class Mount:
+    """One root on a mounted file system.
+
+    Parameters
+    ----------
+    path : str
+        The root. It is made when something is first written, never when it is read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = os.path.abspath(path)
+
+    def root(self) -> int:
+        """Open the root for reading."""
+        return beneath.open_root(self.path)
+
+    def area(self, part: str) -> int:
+        """Open a folder of the store's own, made where it is missing."""
+        os.makedirs(self.path, exist_ok=True)
+        with beneath.opened(self.root()) as root:
+            if not beneath.exists(root, AREA):
+                with beneath.opened(beneath.make_folder(root, AREA)) as own:
+                    beneath.write_small(own, ".gitignore", b"*\n")
+            return beneath.make_folder(root, f"{AREA}/{part}")
+
+    def area_path(self, *parts: str) -> str:
+        """The path of something in the store's own area."""
+        return os.path.join(self.path, AREA, *parts)
+
+    def staged(self, area: str, generation: str) -> Staged:
+        """A folder to put a generation together in, made where it is missing."""
+        os.close(self.area(area))
+        staged = Staged(self.path, area, generation)
+        os.close(staged.open(make=True))
+        return staged
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def hold(self, folder: str) -> Held | None:
+        """Hold the artifact at ``folder``, or ``None`` where there is no whole one.
+
+        Raises
+        ------
+        ManifestError
+            When there is a head that cannot be believed.
+        """
+        found = self._hold(folder)
+        if found is None and self._help_swaps(folder):
+            found = self._hold(folder)
+        return found
+
+    def _hold(self, folder: str) -> Held | None:
+        try:
+            root = self.root()
+        except FileNotFoundError:
+            return None
+        with beneath.opened(root):
+            for kind in ("folder", "file"):
+                marks = Marks.of(folder, kind)
+                try:
+                    fd = beneath.open_folder(root, marks.folder)
+                except FileNotFoundError:
+                    continue
+                held = self._held(fd, marks)
+                if held is not None:
+                    return held
+        return None
+
+    def _held(self, fd: int, marks: Marks) -> Held | None:
+        """Hold the open folder, which is closed where there is nothing whole in it."""
+        try:
+            # The head before the mark: a publication in place lays the mark before it takes the
+            # head away. One that ends between the two looks leaves neither, so look once more.
+            for _ in range(2):
+                data = None
+                with suppress(FileNotFoundError):
+                    data = beneath.read_small(fd, marks.head, MAX_HEAD)
+                if beneath.exists(fd, marks.pending):
+                    break
+                if data is not None:
+                    head = Head.parse(data, os.path.join(self.path, marks.folder, marks.head))
+                    return Held(fd, marks, head, beneath.exists(fd, marks.partial))
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        return None
+
+    def pending(self, folder: str) -> Pending | None:
+        """What the pending mark at ``folder`` says, or ``None`` where there is none."""
+        with suppress(FileNotFoundError), beneath.opened(self.root()) as root:
+            for kind in ("folder", "file"):
+                marks = Marks.of(folder, kind)
+                with suppress(FileNotFoundError):
+                    path = f"{marks.folder}/{marks.pending}".lstrip("/")
+                    return Pending.parse(beneath.read_small(root, path, MAX_HEAD))
+        return None
+
+    def unmanaged(self, folder: str) -> list[str]:
+        """Regular files below a folder that has neither head nor pending mark."""
+        marks = Marks(folder)
+        with suppress(FileNotFoundError), beneath.opened(self.root()) as root:
+            with beneath.opened(beneath.open_folder(root, folder)) as fd:
+                if beneath.exists(fd, marks.pending) or beneath.exists(fd, marks.head):
+                    return []
+                found = beneath.walk(fd, RESERVED)
+                return sorted(p for p, e in found if e.is_file(follow_symlinks=False))
+        return []
+
+    def records_of(self, held: Held) -> Records:
+        """The records of a held artifact, verified against its head."""
+        limit = min(held.head.records_size, MAX_RECORDS)
+        data = beneath.read_small(held.fd, held.records_path(), limit)
+        where = os.path.join(self.path, held.marks.folder, held.marks.records)
+        return Records.parse(data, held.head.records_digest, where)
+
+    def keeps_case(self) -> bool:
+        """Whether names that differ only in case are two files here."""
+        os.close(self.area("stage"))
+        return not os.path.exists(self.area_path("STAGE"))
+
+    # -- publishing -----------------------------------------------------------------------------
+
+    def publish(self, staged: Staged, folder: str, head: Head, records: Records) -> None:
+        """Make what is staged the artifact at ``folder``: whole, or not at all.
+
+        The staged files have been verified. Head and records are written beside them, the file
+        system is flushed once, and the folder takes its place in one step; a folder that holds
+        anything its manifest does not name gets its files one by one under a pending mark.
+
+        Raises
+        ------
+        HeadConflict
+            When others kept replacing the artifact at the same time.
+        """
+        with suppress(FileNotFoundError):  # gone: published by another that moves this generation
+            staged.write_manifest(replace(head, data=""), records)
+            with beneath.opened(staged.open()) as fd:
+                beneath.syncfs(fd)
+        for _ in range(_ATTEMPTS):
+            self.complete(folder)
+            if not staged.exists():
+                break
+            if self._place(staged, folder, head):
+                self._sync_folder(folder)
+                staged.tidy()
+                return
+        held = self.hold(folder)
+        if held is None or held.head.generation != head.generation:
+            raise HeadConflict(f"{self.path}/{folder}: kept changing while it was being published")
+        held.close()
+
+    def put_manifest(self, folder: str, head: Head, records: Records) -> None:
+        """Give files that lie in ``folder`` already, and have been measured, their manifest.
+
+        A pending mark is lifted: the head is in place before readers may look for it.
+        """
+        marks = Marks.of(folder, head.kind)
+        with beneath.opened(self.root()) as root, beneath.opened(self.area("stage")) as area:
+            with beneath.opened(beneath.open_folder(root, marks.folder)) as fd:
+                beneath.syncfs(fd)
+                for name, data in ((marks.records, records.emit()), (marks.head, head.emit())):
+                    temporary = f"manifest-{secrets.token_hex(8)}"
+                    beneath.write_small(area, temporary, data)
+                    beneath.syncfs(area)
+                    os.rename(temporary, name, src_dir_fd=area, dst_dir_fd=fd)
+                os.fsync(fd)
+                for name in (marks.partial, marks.pending):
+                    with suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=fd)
+                os.fsync(fd)
+
+    def _place(self, staged: Staged, folder: str, head: Head) -> bool:
+        marks = Marks.of(folder, head.kind)
+        with beneath.opened(self.root()) as root:
+            os.close(beneath.make_folder(root, beneath.split(folder)[0]))
+            try:
+                fd = beneath.open_folder(root, marks.folder)
+            except FileNotFoundError:
+                return self._place_new(root, staged, folder)
+            with beneath.opened(fd):
+                held = self._believable(fd, marks)
+                same = held is not None and held.head.generation == head.generation
+                if head.kind == "folder" and not same and self._holds_nothing_else(fd, held):
+                    return self._replace(root, staged, folder, held)
+                if same:
+                    return self._add_files(staged, fd, marks)
+                return self._place_one_by_one(staged, fd, marks)
+
+    def _believable(self, fd: int, marks: Marks) -> Held | None:
+        with suppress(ManifestError):
+            return self._held(os.dup(fd), marks)
+        return None
+
+    def _holds_nothing_else(self, fd: int, held: Held | None) -> bool:
+        """Whether a folder holds only what the manifest names, so that it may go as a whole."""
+        named: frozenset[str] = frozenset()
+        own = Marks("").own()
+        if held is not None:
+            with suppress(TieredStoreError, FileNotFoundError):
+                named = frozenset(self.records_of(held).files)
+        for path, entry in beneath.walk(fd):
+            if path not in named and path not in own:
+                return False
+            if not entry.is_file(follow_symlinks=False):
+                return False
+        return not beneath.exists(fd, Marks("").pending)
+
+    def _place_new(self, root: int, staged: Staged, folder: str) -> bool:
+        try:
+            beneath.rename(root, staged.path, root, folder)
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
+                return False
+            raise
+        return True
+
+    def _replace(self, root: int, staged: Staged, folder: str, held: Held | None) -> bool:
+        old = f"{AREA}/old/{held.head.generation if held else 'empty'}-{secrets.token_hex(4)}"
+        os.close(self.area("old"))
+        try:
+            if not beneath.exchange(root, staged.path, folder):
+                return self._move_aside(root, staged, folder, old)
+            beneath.rename(root, staged.path, root, old)
+        except FileNotFoundError:
+            return False  # somebody else was here; look again
+        return True
+
+    def _move_aside(self, root: int, staged: Staged, folder: str, old: str) -> bool:
+        """Replace in two steps, with a note that lets a reader do the second one."""
+        note = f"{digest128(folder.encode())}-{secrets.token_hex(4)}"
+        with beneath.opened(self.area("swap")) as swap:
+            body = json.dumps({"folder": folder, "staged": staged.path}).encode()
+            beneath.write_small(swap, f".{note}", body)
+            os.rename(f".{note}", note, src_dir_fd=swap, dst_dir_fd=swap)
+            os.fsync(swap)
+            with suppress(FileNotFoundError):
+                beneath.rename(root, folder, root, old)
+            placed = self._place_new(root, staged, folder) or not staged.exists()
+            with suppress(FileNotFoundError):
+                os.unlink(note, dir_fd=swap)
+        return placed
+
+    def _swap_notes(self, folder: str) -> list[str]:
+        try:
+            found = os.listdir(self.area_path("swap"))
+        except OSError:
+            return []
+        return [note for note in found if note.startswith(digest128(folder.encode()))]
+
+    def _help_swaps(self, folder: str) -> bool:
+        """Do the second step of replacements that have been seen between their two steps."""
+        notes = self._swap_notes(folder)
+        for note in notes:
+            with suppress(OSError, ValueError, KeyError, TieredStoreError):
+                with beneath.opened(self.root()) as root:
+                    body = json.loads(beneath.read_small(root, f"{AREA}/swap/{note}", MAX_HEAD))
+                    staged = Staged.of_path(self.path, str(body["staged"]))
+                    if body["folder"] == folder and staged is not None and staged.exists():
+                        self._place_new(root, staged, folder)
+        return bool(notes)
+
+    def _place_one_by_one(self, staged: Staged, fd: int, marks: Marks) -> bool:
+        """Put the staged files in beside what lies there already, under a pending mark."""
+        mark = Pending("publishing", staged.generation, staged.area)
+        with beneath.opened(staged.open("")) as home:
+            beneath.write_small(home, MARK, mark.emit())
+            beneath.syncfs(home)
+            os.rename(MARK, marks.pending, src_dir_fd=home, dst_dir_fd=fd)
+        os.fsync(fd)
+        self._roll_forward(staged, fd, marks)
+        return True
+
+    def _roll_forward(self, staged: Staged, fd: int, marks: Marks) -> None:
+        """Bring a publication in place to its end; every step may have been done already."""
+        named_before = self._retire_head(staged.generation, fd, marks)
+        with suppress(FileNotFoundError), beneath.opened(staged.open()) as source:
+            records = staged.read_records(source)
+            if records is not None:
+                for path in records.files:
+                    move_in(source, path, fd, path)
+                for path in named_before - records.files.keys():
+                    self._retire_file(fd, path)
+                move_in(source, RECORDS, fd, marks.records)
+            move_in(source, PARTIAL, fd, marks.partial)
+            beneath.syncfs(fd)
+            move_in(source, HEAD, fd, marks.head)
+            os.fsync(fd)
+        with suppress(FileNotFoundError):
+            head = Head.parse(beneath.read_small(fd, marks.head, MAX_HEAD), marks.head)
+            mark = Pending.parse(beneath.read_small(fd, marks.pending, MAX_HEAD))
+            if head.generation == mark.generation == staged.generation:
+                os.unlink(marks.pending, dir_fd=fd)
+                staged.delete()
+
+    def _retire_head(self, coming: str, fd: int, marks: Marks) -> frozenset[str]:
+        """Take the old head away, not the coming one; say which files it named."""
+        named: frozenset[str] = frozenset()
+        with suppress(TieredStoreError, FileNotFoundError):
+            head = Head.parse(beneath.read_small(fd, marks.head, MAX_HEAD), marks.head)
+            if head.generation == coming:
+                return named
+            with suppress(TieredStoreError):
+                named = frozenset(self.records_of(Held(os.dup(fd), marks, head, partial=False)).files)
+        with beneath.opened(self.area("old")) as old:
+            name = self._retire_file(fd, marks.head)
+            with suppress(TieredStoreError, FileNotFoundError):
+                moved = Head.parse(beneath.read_small(old, name, MAX_HEAD), name)
+                if moved.generation == coming:  # another helper was faster: put it back
+                    os.rename(name, marks.head, src_dir_fd=old, dst_dir_fd=fd)
+        with suppress(FileNotFoundError):
+            os.unlink(marks.partial, dir_fd=fd)
+        return named
+
+    def _retire_file(self, fd: int, path: str) -> str:
+        """Move a file into the store's area: kept for the grace period, out of sight."""
+        name = f"{secrets.token_hex(8)}-{beneath.split(path)[1].lstrip('.')[:200]}"
+        with beneath.opened(self.area("old")) as old, suppress(FileNotFoundError):
+            beneath.rename(fd, path, old, name)
+        return name
+
+    def _add_files(self, staged: Staged, fd: int, marks: Marks) -> bool:
+        """More files of the generation that is there already; each appears whole."""
+        with suppress(FileNotFoundError), beneath.opened(staged.open()) as source:
+            records = staged.read_records(source)
+            files: dict[str, FileRecord] = dict(records.files) if records else {}
+            for path in files:
+                move_in(source, path, fd, path)
+            beneath.syncfs(fd)
+            if all(has(fd, f) for f in files.values()):
+                with suppress(FileNotFoundError):
+                    os.unlink(marks.partial, dir_fd=fd)
+        staged.delete()
+        return True
+
+    def complete(self, folder: str) -> None:
+        """Bring an interrupted publication of ``folder`` to its end, if there is one."""
+        with suppress(FileNotFoundError), beneath.opened(self.root()) as root:
+            for kind in ("folder", "file"):
+                marks = Marks.of(folder, kind)
+                with suppress(FileNotFoundError):
+                    with beneath.opened(beneath.open_folder(root, marks.folder)) as fd:
+                        mark = Pending.parse(beneath.read_small(fd, marks.pending, MAX_HEAD))
+                        if mark.kind == "publishing":
+                            staged = Staged(self.path, mark.area, mark.generation)
+                            self._roll_forward(staged, fd, marks)
+        if self._swap_notes(folder):
+            with suppress(ManifestError):
+                held = self.hold(folder)  # helps
+                if held is not None:
+                    held.close()
+
+    def _sync_folder(self, folder: str) -> None:
+        with suppress(FileNotFoundError), beneath.opened(self.root()) as root:
+            with beneath.opened(beneath.open_folder(root, beneath.split(folder)[0])) as fd:
+                os.fsync(fd)
+
+    # -- taking away ----------------------------------------------------------------------------
+
+    def retire(self, folder: str, generation: str, area: str = "old") -> str | None:
+        """Take a generation out of sight.
+
+        Parameters
+        ----------
+        folder, generation : str
+            What to take away; another generation is left alone.
+        area : str
+            ``old``, or ``damaged`` to keep it until somebody removes it.
+
+        Returns
+        -------
+        str or None
+            Where it is kept, relative to the root; ``None`` when it was not there any more.
+        """
+        self.complete(folder)
+        for note in self._swap_notes(folder):  # or a reader would bring it back
+            with suppress(FileNotFoundError):
+                os.unlink(self.area_path("swap", note))
+        held = self.hold(folder)
+        if held is None or held.head.generation != generation:
+            return None
+        place = f"{AREA}/{area}/{generation}-{secrets.token_hex(4)}"
+        os.close(self.area(area))
+        with beneath.opened(self.root()) as root:
+            if held.head.kind == "folder" and self._holds_nothing_else(held.fd, held):
+                beneath.rename(root, folder, root, place)
+                self._sync_folder(folder)
+                return place
+            with beneath.opened(beneath.make_folder(root, place)) as target:
+                self._retire_one_by_one(held, target)
+        return place
+
+    def _retire_one_by_one(self, held: Held, target: int) -> None:
+        marks = held.marks
+        beneath.write_small(held.fd, marks.pending, Pending("removing").emit())
+        os.fsync(held.fd)
+        with suppress(TieredStoreError, FileNotFoundError):
+            for path in self.records_of(held).files:
+                move_in(held.fd, path, target, path)
+        move_in(held.fd, marks.records, target, RECORDS)
+        move_in(held.fd, marks.head, target, HEAD)
+        with suppress(FileNotFoundError):
+            os.unlink(marks.partial, dir_fd=held.fd)
+        os.unlink(marks.pending, dir_fd=held.fd)
+
+    def delete(self, place: str) -> None:
+        """Delete something that `retire` put away."""
+        with beneath.opened(self.root()) as root:
+            beneath.delete_tree(root, place)
+
+    def sweep_old(self, grace: float = GRACE) -> None:
+        """Delete what was put away longer ago than ``grace`` seconds."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for name in os.listdir(self.area_path("old")):
+                path = self.area_path("old", name)
+                with suppress(OSError):
+                    if time.time() - os.lstat(path).st_ctime <= grace:
+                        continue
+                    if os.path.isdir(path) and not os.path.islink(path):
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        os.unlink(path)

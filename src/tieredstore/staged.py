@@ -1,0 +1,242 @@
+"""One generation while it is put together on a mounted file system.
+
+``<root>/.tieredstore/<area>/<generation>/wip/`` holds files that are being written; a file whose
+bytes have all been verified is renamed to ``files/``, and publication takes ``files/`` as a whole.
+In the area ``part`` several processes may write the same generation: they write equal bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from tieredstore import beneath
+from tieredstore.artifact import HEAD, RECORDS, RESERVED, Head, check_generation
+from tieredstore.backend import FileReader, FileWriter
+from tieredstore.errors import ManifestError, TieredStoreError
+from tieredstore.records import MAX_BLOCK, MAX_RECORDS, FileRecord, Records, block_digest
+
+AREA: Final = RESERVED
+PARTIAL: Final = ".tieredstore.partial"
+MARK: Final = "mark"
+
+
+class DescriptorReader(FileReader):
+    """A regular file read by position."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def readinto(self, offset: int, buffer: memoryview) -> int:
+        """See `FileReader.readinto`."""
+        done = 0
+        while done < len(buffer):
+            got = os.preadv(self._fd, [buffer[done:]], offset + done)
+            if got == 0:
+                break
+            done += got
+        return done
+
+    def stat(self) -> os.stat_result:
+        """Stat the open file."""
+        return os.fstat(self._fd)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            self.close()
+
+
+class StagedWriter(FileWriter):
+    """A file under ``wip/``; closing it gives it its mode and time and moves it to ``files/``."""
+
+    def __init__(self, staged: Staged, record: FileRecord) -> None:
+        self._staged = staged
+        self._record = record
+        with beneath.opened(staged.open("wip", make=True)) as wip:
+            folder, _ = beneath.split(record.path)
+            os.close(beneath.make_folder(wip, folder))
+            flags = os.O_RDWR | os.O_CREAT
+            self._fd = beneath.open_file(wip, record.path, flags)
+        if os.fstat(self._fd).st_size > record.size:
+            os.ftruncate(self._fd, record.size)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """See `FileWriter.write`."""
+        beneath.write_all(self._fd, data, offset)
+
+    def close(self) -> None:
+        """See `FileWriter.close`."""
+        try:
+            size = os.fstat(self._fd).st_size
+            if size != self._record.size:
+                raise OSError(errno.EIO, f"{size} bytes staged, expected {self._record.size}")
+            os.fchmod(self._fd, self._record.mode & 0o777)
+            times = (self._record.mtime_ns, self._record.mtime_ns)
+            if self._record.mtime_ns > 0:
+                os.utime(self._fd, ns=times)
+        finally:
+            self.abort()
+        self._staged.accept(self._record)
+
+    def abort(self) -> None:
+        """See `FileWriter.abort`: what was written stays for the next attempt."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The folder of one generation in the store's own area of a root."""
+
+    root: str
+    area: str
+    generation: str
+
+    @classmethod
+    def of_path(cls, root: str, path: str) -> Staged | None:
+        """The staged folder that a path of `path` names, or ``None`` when it names none."""
+        parts = path.split("/")
+        if len(parts) != 4 or parts[0] != AREA or parts[1] not in {"stage", "part"}:
+            return None
+        with suppress(ManifestError):
+            return cls(root, parts[1], check_generation(parts[2]))
+        return None
+
+    @property
+    def home(self) -> str:
+        """Relative to the root: the folder of this generation."""
+        return f"{AREA}/{self.area}/{self.generation}"
+
+    @property
+    def path(self) -> str:
+        """Relative to the root: the folder that becomes the artifact."""
+        return f"{self.home}/files"
+
+    def open(self, part: str = "files", *, make: bool = False) -> int:
+        """Open ``files``, ``wip`` or (``""``) the generation's own folder."""
+        with beneath.opened(beneath.open_root(self.root)) as root:
+            folder = f"{self.home}/{part}".rstrip("/")
+            return beneath.make_folder(root, folder) if make else beneath.open_folder(root, folder)
+
+    def exists(self) -> bool:
+        """Whether there is something to publish."""
+        try:
+            os.close(self.open())
+        except FileNotFoundError:
+            return False
+        return True
+
+    def begun(self, file: FileRecord) -> FileReader | None:
+        """What an earlier attempt left of a file in ``wip``."""
+        with suppress(FileNotFoundError), beneath.opened(self.open("wip")) as fd:
+            return DescriptorReader(beneath.open_file(fd, file.path))
+        return None
+
+    def holds(self, file: FileRecord) -> bool:
+        """Whether a file lies in ``files`` and still is what it was when it was verified."""
+        try:
+            with beneath.opened(self.open()) as fd:
+                if not has(fd, file):
+                    return False
+                reader = DescriptorReader(beneath.open_file(fd, file.path))
+        except FileNotFoundError:
+            return False
+        buffer = memoryview(bytearray(MAX_BLOCK if file.size > MAX_BLOCK else file.size))
+        with reader:
+            for block in file.blocks():
+                view = buffer[: block.length]
+                if reader.readinto(block.offset, view) != block.length:
+                    return False
+                if block_digest(view) != block.digest:
+                    return False
+        return True
+
+    def accept(self, file: FileRecord) -> None:
+        """Move a file whose bytes are verified from ``wip`` to ``files``."""
+        with beneath.opened(self.open("wip", make=True)) as wip:
+            with beneath.opened(self.open("files", make=True)) as files:
+                if not move_in(wip, file.path, files, file.path) and not has(files, file):
+                    raise FileNotFoundError(errno.ENOENT, "The staged file is gone", file.path)
+
+    def files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Every regular file in ``files`` but the store's own, with its stat.
+
+        Raises
+        ------
+        UnsafePath
+            For a link or special file.
+        """
+        with beneath.opened(self.open()) as fd:
+            for path, _ in beneath.walk(fd, RESERVED):
+                yield path, beneath.stat_file(fd, path)
+
+    def write_manifest(self, head: Head, records: Records) -> None:
+        """Write records and head beside the staged files, and whether all of them are here."""
+        with beneath.opened(self.open(make=True)) as fd:
+            if not all(has(fd, f) for f in records.files.values()):
+                beneath.write_small(fd, PARTIAL, b"")
+            beneath.write_small(fd, RECORDS, records.emit())
+            beneath.write_small(fd, HEAD, head.emit())
+
+    def read_records(self, fd: int) -> Records | None:
+        """The staged records, or ``None`` when they have been moved in already."""
+        with suppress(FileNotFoundError, TieredStoreError):
+            head = Head.parse(beneath.read_small(fd, HEAD, 1 << 16), HEAD)
+            data = beneath.read_small(fd, RECORDS, min(head.records_size, MAX_RECORDS))
+            return Records.parse(data, head.records_digest, RECORDS)
+        return None
+
+    def delete(self) -> None:
+        """Drop everything staged."""
+        with suppress(FileNotFoundError), beneath.opened(beneath.open_root(self.root)) as root:
+            beneath.delete_tree(root, self.home)
+
+    def tidy(self) -> None:
+        """Remove what is empty, after publication; what another writer still uses stays."""
+        with suppress(OSError), beneath.opened(self.open("")) as home:
+            with suppress(OSError):
+                _remove_empty(home, "wip")
+            with suppress(FileNotFoundError):
+                os.unlink(MARK, dir_fd=home)
+        with suppress(OSError):
+            os.rmdir(os.path.join(self.root, self.home))
+
+
+def _remove_empty(fd: int, folder: str) -> None:
+    with beneath.opened(beneath.open_folder(fd, folder)) as here, os.scandir(here) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                with suppress(OSError):
+                    _remove_empty(here, entry.name)
+    os.rmdir(folder, dir_fd=fd)
+
+
+def has(fd: int, file: FileRecord) -> bool:
+    """Whether a file of that size lies below ``fd``."""
+    try:
+        return beneath.stat_file(fd, file.path).st_size == file.size
+    except OSError:
+        return False
+
+
+def move_in(source: int, name: str, target: int, path: str) -> bool:
+    """Rename a file into place, its folder made where missing; False when it is not there."""
+    folder, _ = beneath.split(path)
+    if folder:
+        os.close(beneath.make_folder(target, folder))
+    try:
+        beneath.rename(source, name, target, path)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,274 @@
+"""`TieredStore`: named artifacts on a chain of tiers. The verbs; how each works lies beside it.
+
+Restoring is in ``restoring.py``, promoting and evicting in ``promoting.py``, building in
+``building.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from typing import Any, BinaryIO
+
+from tieredstore.artifact import Recipe, check_file, check_name, parents
+from tieredstore.backend import Leasable
+from tieredstore.building import Build
+from tieredstore.chain import Chain
+from tieredstore.errors import ArtifactExists, ArtifactNotFound
+from tieredstore.filling import Filling
+from tieredstore.got import Got
+from tieredstore.promoting import Promotion, TierOutcome, evict
+from tieredstore.reporter import SILENT, Reporter
+from tieredstore.restoring import Restoration
+from tieredstore.status import names_in
+from tieredstore.stream import open_verified
+from tieredstore.tier import ABSENT, Located, Tier
+from tieredstore.verifying import Verified, verify_copy
+
+RecipeLike = Recipe | Mapping[str, Any] | None
+
+
+class TieredStore:
+    """Artifacts on a chain of tiers, the first of which is the one that work reads from.
+
+    Parameters
+    ----------
+    tiers : sequence of Tier
+        In the order of the chain; the first is a mounted place.
+    reporter : Reporter, optional
+        Told what happens; silent by default.
+
+    Raises
+    ------
+    ConfigError
+        When there is no tier, two have one name, or the first is no folder.
+    """
+
+    def __init__(self, tiers: Sequence[Tier], reporter: Reporter | None = None) -> None:
+        self._chain = Chain.of(tiers, reporter or SILENT)
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """The tiers in the order of the chain."""
+        return self._chain.tiers
+
+    @property
+    def reporter(self) -> Reporter:
+        """Who is told what happens."""
+        return self._chain.reporter
+
+    def tier(self, name: str) -> Tier:
+        """The tier of that name.
+
+        Raises
+        ------
+        ConfigError
+            When there is none.
+        """
+        return self._chain.tier(name)
+
+    # -- find -----------------------------------------------------------------------------------
+
+    def locate(self, name: str, files: Sequence[str] | None = None) -> list[Located]:
+        """What each tier has of an artifact, in the order of the chain."""
+        check_name(name)
+        return self._chain.locate(name, files)
+
+    def names(self) -> list[str]:
+        """Every artifact that some tier has a head of; a tier that fails is reported and skipped."""
+        found: set[str] = set()
+        for tier in self.tiers:
+            found |= names_in(tier, self.reporter)
+        return sorted(found)
+
+    def status(self) -> dict[str, list[Located]]:
+        """`locate` for every artifact that is known anywhere."""
+        return {name: self.locate(name) for name in self.names()}
+
+    # -- bring up -------------------------------------------------------------------------------
+
+    def restore(
+        self, name: str, files: Sequence[str] | None = None, recipe: RecipeLike = None
+    ) -> Got:
+        """Bring an artifact, or some of its files, up to the first tier.
+
+        Parameters
+        ----------
+        name : str
+            The artifact.
+        files : sequence of str, optional
+            Only these; all by default.
+        recipe : Recipe or mapping, optional
+            What it must have been made from; another recipe is not a hit.
+
+        Raises
+        ------
+        ArtifactNotFound
+            When no tier can serve it; the message says what each tier answered.
+        """
+        check_name(name)
+        wanted = None if files is None else [check_file(f) for f in files]
+        asked = Recipe.of(recipe)
+        got = self._chain.first.hit(name, wanted, asked)
+        if got is None:
+            with self._chain.working_on(self.tiers[0], name, "restore"):
+                got = self._chain.first.hit(name, wanted, asked)
+                if got is None:
+                    return Restoration(self._chain, name, wanted, asked).run()
+        self.reporter.hit(name, got.source)
+        return got
+
+    def open_stream(self, name: str, file: str) -> BinaryIO:
+        """Open one file for reading from start to end, each block verified before it is handed on.
+
+        Nothing is stored in the first tier. A copy that fails half-way is left for the next one.
+
+        Raises
+        ------
+        ArtifactNotFound
+            When no tier has it.
+        """
+        check_name(name)
+        check_file(file)
+        return open_verified(self._chain, name, file)
+
+    # -- make -----------------------------------------------------------------------------------
+
+    def create(self, name: str, recipe: RecipeLike = None) -> Build:
+        """Stage a new generation in the first tier, to be used in a ``with`` statement.
+
+        The block writes its files below ``stage.path``; they are published as a whole when it
+        ends, and discarded when it raises. An artifact of that name is replaced.
+
+        Raises
+        ------
+        ArtifactExists
+            When the name lies inside another artifact's, or holds one.
+        """
+        self.check_free(name)
+        return Build(self._chain, name, Recipe.of(recipe), kind="folder")
+
+    def create_file(self, name: str, recipe: RecipeLike = None) -> Build:
+        """Like `create`, for an artifact that is a single file; write to ``stage.file``."""
+        self.check_free(name)
+        return Build(self._chain, name, Recipe.of(recipe), kind="file")
+
+    def fill(self, name: str, required: Sequence[str], recipe: RecipeLike = None) -> Filling:
+        """Put an artifact's files in one by one, each visible at once under its own path.
+
+        To readers of the store the artifact is absent until all ``required`` files are there.
+        """
+        self.check_free(name)
+        return Filling(self._chain, name, [check_file(f) for f in required], Recipe.of(recipe))
+
+    def ensure(
+        self,
+        name: str,
+        build: Callable[[Build], object],
+        recipe: RecipeLike = None,
+        files: Sequence[str] | None = None,
+    ) -> Got:
+        """Restore an artifact, or else build it exactly once and promote it.
+
+        Parameters
+        ----------
+        name : str
+            The artifact.
+        build : callable
+            Called with the stage to write to.
+        recipe : Recipe or mapping, optional
+            What it is made from.
+        files : sequence of str, optional
+            The files that are needed; all by default.
+
+        Raises
+        ------
+        PromoteFailed
+            When it was built and a durable tier could not take it.
+        """
+        with suppress(ArtifactNotFound):
+            return self.restore(name, files, recipe)
+        with ExitStack() as leases:
+            for tier in self._build_lease_tiers():
+                leases.enter_context(self._chain.working_on(tier, name, "build"))
+            with suppress(ArtifactNotFound):
+                return self.restore(name, files, recipe)
+            with self.create(name, recipe) as stage:
+                build(stage)
+        self.promote(name)
+        got = self._chain.first.hit(name, None if files is None else list(files), Recipe.of(recipe))
+        return got if got is not None else self.restore(name, files, recipe)
+
+    def _build_lease_tiers(self) -> list[Tier]:
+        """The first tier, for this node, and the farthest that can lease, for all nodes."""
+        able = [t for t in self.tiers if t.writable and isinstance(t.backend, Leasable)]
+        return able[:1] + able[1:][-1:]
+
+    def check_free(self, name: str) -> None:
+        """Refuse a name that lies inside another artifact's or holds one in the first tier."""
+        check_name(name)
+        for above in parents(name):
+            held = self._chain.first.held(above)
+            if held is not None:
+                held.close()
+                raise ArtifactExists(f"{name}: lies inside the artifact {above!r}")
+        first = self._chain.first
+        for inner in first.backend.folders_below(first.tier.layout.folder(name)):
+            below = first.tier.layout.name_of(inner)
+            if below is not None and below.startswith(f"{name}/"):
+                raise ArtifactExists(f"{name}: holds the artifact {below!r}")
+
+    # -- keep -----------------------------------------------------------------------------------
+
+    def promote(
+        self, name: str, to: Sequence[str] | str | None = None, *, replace: bool = False
+    ) -> list[TierOutcome]:
+        """Copy an artifact from the first tier down to durable tiers.
+
+        Parameters
+        ----------
+        name : str
+            The artifact.
+        to : str or sequence of str, optional
+            Tiers by name; all durable ones by default.
+        replace : bool
+            Replace the artifact there even when another recipe made it.
+
+        Returns
+        -------
+        list of TierOutcome
+            One for each tier: ``copied``, ``present``.
+
+        Raises
+        ------
+        PromoteFailed
+            When a tier did not take it; `RecipeConflict` when each of those holds another recipe.
+        """
+        check_name(name)
+        targets = [to] if isinstance(to, str) else to
+        return Promotion(self._chain, name, targets, replace=replace).run()
+
+    def verify(self, name: str, tiers: Sequence[str] | None = None) -> list[Verified]:
+        """Compare every byte of an artifact with its manifest, in each tier that holds it."""
+        check_name(name)
+        chosen = self.tiers if tiers is None else [self.tier(t) for t in tiers]
+        found = [located for t in chosen if (located := t.locate(name)).state != ABSENT]
+        if not found:
+            raise ArtifactNotFound(f"{name}: in no tier")
+        return [verify_copy(located, name, self.reporter) for located in found]
+
+    def evict(self, name: str, tier: str | None = None) -> int:
+        """Drop a tier's copy, after the same generation was verified in another durable tier.
+
+        Returns
+        -------
+        int
+            Bytes that were freed.
+
+        Raises
+        ------
+        EvictRefused
+            When no verified copy is known elsewhere.
+        """
+        check_name(name)
+        return evict(self._chain, name, self.tiers[0] if tier is None else self.tier(tier))

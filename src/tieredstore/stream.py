@@ -1,0 +1,98 @@
+"""One file read from start to end, each block verified before it is handed on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import BinaryIO, cast
+
+from tieredstore.artifact import Head
+from tieredstore.chain import Chain
+from tieredstore.errors import CorruptData, InvalidName, TieredStoreError, reason
+from tieredstore.records import Block, FileRecord, block_digest
+from tieredstore.tier import PARTIAL, WHOLE, Located
+from tieredstore.transfer import Copy
+from tieredstore.workers import within
+
+
+class VerifiedStream(io.RawIOBase):
+    """Ordered bytes of one file from the first copy that gives them right."""
+
+    def __init__(self, chain: Chain, copies: list[Copy], record: FileRecord, deadline: float) -> None:
+        self._chain = chain
+        self._copies = copies
+        self._record = record
+        self._deadline = deadline
+        self._blocks: Iterator[Block] = record.blocks()
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        """Hand on verified bytes, at most to the end of the current block."""
+        view = memoryview(cast(bytearray, buffer)).cast("B")
+        if not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = memoryview(self._fetch(block))
+        size = min(len(view), len(self._rest))
+        view[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+    def _fetch(self, block: Block) -> bytes:
+        problems = []
+        while self._copies:
+            copy = self._copies[0]
+            for _ in range(2):
+                try:
+                    return within(
+                        self._deadline, lambda c=copy: self._read(c, block), f"tier {copy.tier!r}"
+                    )
+                except CorruptData as error:
+                    problem = str(error)
+                except (OSError, TieredStoreError) as error:
+                    problem = reason(error)
+                    break
+            problems.append(problem)
+            self._chain.reporter.skipped(copy.tier, problem)
+            del self._copies[0]
+        raise CorruptData(f"{self._record.path}: no copy is left ({'; '.join(problems)})")
+
+    def _read(self, copy: Copy, block: Block) -> bytes:
+        path = copy.path(self._record.path)
+        data = bytearray(block.length)
+        with copy.backend.open(path) as reader:
+            got = reader.readinto(block.offset, memoryview(data))
+        if got != block.length or block_digest(data) != block.digest:
+            raise CorruptData(f"{copy.backend.place}/{path}: byte {block.offset} on differs from the manifest")
+        return bytes(data)
+
+
+def open_verified(chain: Chain, name: str, file: str) -> BinaryIO:
+    """See `TieredStore.open_stream`."""
+    located = chain.locate(name)
+    usable = [w for w in located if w.state in {WHOLE, PARTIAL}]
+    why: dict[str, str] = {}
+    for where in usable:
+        assert where.head is not None
+        try:
+            records = where.tier.backend.read_records(where.folder, where.head)
+        except (OSError, TieredStoreError) as error:
+            why[where.tier.name] = reason(error)
+            chain.reporter.skipped(where.tier.name, reason(error))
+            continue
+        record = records.files.get(file)
+        if record is None:
+            raise InvalidName(f"{name}: no file {file!r} in this generation")
+        copies = [w.copy() for w in usable if _same(w, where.head)]
+        raw = VerifiedStream(chain, copies, record, where.tier.deadline)
+        return cast(BinaryIO, io.BufferedReader(raw, 1 << 20))
+    raise chain.not_found(name, located, why)
+
+
+def _same(where: Located, head: Head) -> bool:
+    return where.head is not None and where.head.generation == head.generation

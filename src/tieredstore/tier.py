@@ -1,0 +1,144 @@
+"""One place in the chain: a backend, where artifacts lie in it, and the policy for it.
+
+`Located` is what a tier says of an artifact. Lower tiers are asked in a thread with a deadline,
+so that one that hangs counts as one that fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from tieredstore.artifact import Head, Layout, Recipe
+from tieredstore.backend import Publishable, Readable
+from tieredstore.backends.local import LocalBackend
+from tieredstore.errors import ManifestError, TieredStoreError, reason
+from tieredstore.transfer import Copy
+from tieredstore.workers import within
+
+WHOLE, PARTIAL, UNMANAGED = "whole", "partial", "unmanaged"
+PENDING, ABSENT, DAMAGED, UNREACHABLE = "pending", "absent", "damaged", "unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One tier of a store.
+
+    Attributes
+    ----------
+    name : str
+        How configuration, results and messages call it.
+    backend : Readable
+        The adapter to the place.
+    layout : Layout
+        Where artifacts lie below the backend's root.
+    durable : bool
+        Promote copies to it; evict counts on it.
+    read_only : bool
+        Never written.
+    adopt : bool
+        Data without a manifest is accepted.
+    deadline : float
+        Seconds that a question to it may take.
+    """
+
+    name: str
+    backend: Readable
+    layout: Layout = field(default_factory=Layout)
+    durable: bool = False
+    read_only: bool = False
+    adopt: bool = False
+    deadline: float = 30.0
+
+    @property
+    def writable(self) -> bool:
+        """Whether artifacts may be published here."""
+        return not self.read_only and isinstance(self.backend, Publishable)
+
+    def locate(self, name: str, files: Sequence[str] | None = None) -> Located:
+        """Say what this tier has of an artifact; never raises for a tier that fails."""
+        try:
+            return within(self.deadline, lambda: self._locate(name, files), f"tier {self.name!r}")
+        except (OSError, TieredStoreError) as error:
+            return Located(self, UNREACHABLE, self.layout.folder(name), detail=reason(error))
+
+    def _locate(self, name: str, files: Sequence[str] | None) -> Located:
+        folder = self.layout.folder(name)
+        try:
+            for place in (folder, *self.layout.old_folders(name)):
+                found = self.backend.read_head(place)
+                if found is not None:
+                    state = PARTIAL if found.partial else WHOLE
+                    return Located(self, state, place, found.head, found.tag)
+        except ManifestError as error:
+            return Located(self, DAMAGED, folder, detail=str(error))
+        if isinstance(self.backend, LocalBackend) and self.backend.mount.pending(folder):
+            return Located(self, PENDING, folder)
+        return self._unmanaged(name, files)
+
+    def _unmanaged(self, name: str, files: Sequence[str] | None) -> Located:
+        folder = self.layout.folder(name)
+        if self.adopt and isinstance(self.backend, LocalBackend):
+            mount = self.backend.mount
+            for place in (folder, *self.layout.old_folders(name)):
+                if place != folder and files is None:
+                    continue  # an old folder holds other things too: only named files are taken
+                with suppress(TieredStoreError):
+                    found = mount.unmanaged(place)
+                    if found and set(files or ()) <= set(found):
+                        named = tuple(found if files is None else files)
+                        return Located(self, UNMANAGED, place, files=named)
+        return Located(self, ABSENT, folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """What one tier says of an artifact.
+
+    Attributes
+    ----------
+    tier : Tier
+        Who says it.
+    state : str
+        ``whole``, ``partial`` (some files of the generation), ``unmanaged`` (no manifest),
+        ``pending``, ``absent``, ``damaged`` or ``unreachable``.
+    folder : str
+        Where, relative to the tier's root.
+    head : Head or None
+        Where there is one.
+    tag : str or None
+        Version of the head, for publishing over it.
+    detail : str
+        Why it is damaged or unreachable.
+    files : tuple of str
+        Of unmanaged data: what would be taken.
+    """
+
+    tier: Tier
+    state: str
+    folder: str
+    head: Head | None = None
+    tag: str | None = None
+    detail: str = ""
+    files: tuple[str, ...] = ()
+
+    @property
+    def present(self) -> bool:
+        """Whether something here can be served."""
+        return self.state in {WHOLE, PARTIAL, UNMANAGED}
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe, ``None`` where it is unknown."""
+        return None if self.head is None else self.head.recipe
+
+    def copy(self) -> Copy:
+        """The same, as something to move files from."""
+        return Copy(self.tier.name, self.tier.backend, self.folder, self.head)
+
+    def serves(self, recipe: Recipe | None) -> bool:
+        """Whether this is what was asked for; an unknown recipe is accepted, and said so."""
+        if not self.present:
+            return False
+        return recipe is None or self.recipe is None or recipe.same_as(self.recipe)

@@ -1,0 +1,384 @@
+"""One verb: move these files from these copies to that staging, verified, resumed, in parallel.
+
+Bytes are read in runs, digested block by block while they move, and written only when they match.
+A run that one copy cannot give is fetched again, then from the next copy of the same generation.
+Reading without a staging is how data is measured (digests computed) and verified.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final, TypeVar
+
+from tieredstore.artifact import Head
+from tieredstore.backend import FileReader, FileWriter, Readable, Staging
+from tieredstore.errors import CorruptData, TierTimeout, TieredStoreError, reason
+from tieredstore.records import BLOCK, Block, FileRecord, block_digest, pack_block
+from tieredstore.reporter import Reporter
+from tieredstore.workers import Watch, Workers
+
+T = TypeVar("T")
+
+RUN: Final = 32 << 20  # bytes of a large file that one task moves
+DEADLINE: Final = 60.0  # seconds that one read or write may take
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One generation of an artifact in one tier; ``head`` is ``None`` for unmanaged data."""
+
+    tier: str
+    backend: Readable
+    folder: str
+    head: Head | None
+
+    def path(self, file: str) -> str:
+        """Where one of its files lies below the backend's root."""
+        if self.head is None:
+            return f"{self.folder}/{file}" if self.folder else file
+        return self.backend.data_path(self.folder, self.head, file)
+
+    def records(self) -> dict[str, FileRecord]:
+        """All files by path, from the records."""
+        assert self.head is not None, "unmanaged data has no records"
+        return dict(self.backend.read_records(self.folder, self.head).files)
+
+
+@dataclass(slots=True)
+class Moved:
+    """What a transfer did.
+
+    Attributes
+    ----------
+    size : int
+        Bytes that were read from a copy and verified.
+    reused : int
+        Bytes that an earlier attempt had left and that were kept.
+    files : list of FileRecord
+        The files with their blocks, in the order asked for.
+    failed : dict
+        Why a tier was not used to the end, by its name.
+    damaged : dict
+        What differs from the manifest, by tier.
+    """
+
+    size: int = 0
+    reused: int = 0
+    files: list[FileRecord] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    damaged: dict[str, list[str]] = field(default_factory=dict)
+
+
+class _NoWriter(FileWriter):
+    def write(self, offset: int, data: memoryview) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+
+class _OpenFile:
+    """A file being moved: its writer, what is left of it, the digests found."""
+
+    def __init__(self, record: FileRecord, known: bool) -> None:
+        self.record = record
+        self.known = known
+        self.writer: FileWriter | None = None
+        self.begun: FileReader | None = None
+        self.held = False
+        self.left = 0
+        self.lock = threading.Lock()
+        self.tables: dict[int, bytes] = {}
+
+    def finished(self) -> FileRecord:
+        if self.known:
+            return self.record
+        table = b"".join(self.tables[k] for k in sorted(self.tables))
+        return replace(self.record, table=table)
+
+
+class Transfer:
+    """One movement of files.
+
+    Parameters
+    ----------
+    copies : sequence of Copy
+        Where to read, in order of preference; all of one generation.
+    staging : Staging or None
+        Where to write; ``None`` only reads and digests.
+    reporter : Reporter
+        Told of each verified run and each whole file.
+    target : str
+        How the reporter calls the place written to.
+    """
+
+    def __init__(
+        self,
+        copies: Sequence[Copy],
+        staging: Staging | None = None,
+        reporter: Reporter | None = None,
+        target: str = "",
+        deadline: float = DEADLINE,
+    ) -> None:
+        self._copies = list(copies)
+        self._staging = staging
+        self._reporter = reporter or Reporter()
+        self._target = target
+        self._deadline = deadline
+        self._watch = Watch()
+        self._buffers = threading.local()
+        self._lock = threading.Lock()
+        self._dead: set[str] = set()
+        self._collect = False
+        self.moved = Moved()
+
+    def move(self, files: Sequence[FileRecord]) -> Moved:
+        """Move the files, or measure those whose blocks are not known.
+
+        Raises
+        ------
+        CorruptData
+            When no copy gives the bytes that the manifest promises.
+        OSError
+            When no copy can be read, or the staging cannot be written.
+        """
+        open_files = [_OpenFile(f, bool(f.table) or f.size == 0) for f in files]
+        tasks: list[Callable[[], None]] = []
+        for open_file in open_files:
+            tasks.extend(self._tasks(open_file))
+        count = max((c.backend.parallel for c in self._copies), default=1)
+        workers = Workers(count, self._watch, self._deadline, self._on_hang)
+        try:
+            workers.run(tasks)
+        finally:
+            for open_file in open_files:
+                self._let_go(open_file)
+        self.moved.files = [f.finished() for f in open_files]
+        return self.moved
+
+    def compare(self, files: Sequence[FileRecord]) -> Moved:
+        """Read the files and note in ``damaged`` what differs, instead of stopping there."""
+        self._collect = True
+        return self.move(files)
+
+    # -- tasks ----------------------------------------------------------------------------------
+
+    def _tasks(self, file: _OpenFile) -> Iterator[Callable[[], None]]:
+        in_order = self._staging is not None and not self._staging.any_order
+        runs = _runs(file, max(file.record.size, 1) if in_order else RUN)
+        file.left = len(runs)
+        for run in runs:
+            yield partial(self._part, file, run)
+
+    def _part(self, file: _OpenFile, run: list[Block]) -> None:
+        self._open(file)
+        if file.held:
+            self._count_reused(sum(b.length for b in run))
+        else:
+            for group in _groups(run, self._request()):
+                self._group(file, group)
+        with file.lock:
+            file.left -= 1
+            last = file.left == 0
+        if last and not file.held:
+            assert file.writer is not None
+            self._on_target(file.writer.close)
+            if self._staging is not None:
+                self._reporter.copied(file.record.path, self._source_name(), self._target)
+
+    def _open(self, file: _OpenFile) -> None:
+        with file.lock:
+            if file.writer is not None or file.held:
+                return
+            if self._staging is None:
+                file.writer = _NoWriter()
+                return
+            if file.known:
+                file.held = self._on_target(partial(self._staging.holds, file.record))
+                if file.held:
+                    return
+                file.begun = self._on_target(partial(self._staging.staged, file.record))
+            file.writer = self._on_target(partial(self._staging.create, file.record))
+
+    def _let_go(self, file: _OpenFile) -> None:
+        if file.begun is not None:
+            file.begun.close()
+        if file.writer is not None and file.left:
+            with suppress(OSError):
+                file.writer.abort()
+
+    def _request(self) -> int:
+        alive = [c for c in self._copies if c.tier not in self._dead]
+        return max((c.backend.request for c in alive), default=BLOCK)
+
+    def _source_name(self) -> str:
+        alive = [c.tier for c in self._copies if c.tier not in self._dead]
+        return alive[0] if alive else ""
+
+    # -- bytes ----------------------------------------------------------------------------------
+
+    def _group(self, file: _OpenFile, blocks: list[Block]) -> None:
+        start, size = blocks[0].offset, sum(b.length for b in blocks)
+        buffer = self._buffer(size)
+        if file.begun is not None and self._reuse(file, blocks, buffer):
+            return
+        digests = self._fetch(file, blocks, buffer)
+        if digests is None:
+            return  # damaged everywhere, and only being compared
+        assert file.writer is not None
+        writer = file.writer
+        self._on_target(lambda: writer.write(start, buffer))
+        if not file.known:
+            table = b"".join(pack_block(b.length, d) for b, d in zip(blocks, digests, strict=True))
+            with file.lock:
+                file.tables[start] = table
+        with self._lock:
+            self.moved.size += size
+        self._reporter.advanced(size)
+
+    def _buffer(self, size: int) -> memoryview:
+        whole: bytearray | None = getattr(self._buffers, "whole", None)
+        if whole is None or len(whole) < size:
+            whole = self._buffers.whole = bytearray(size)
+        return memoryview(whole)[:size]
+
+    def _reuse(self, file: _OpenFile, blocks: list[Block], buffer: memoryview) -> bool:
+        assert file.begun is not None
+        begun = file.begun
+        got = self._on_target(lambda: begun.readinto(blocks[0].offset, buffer))
+        if got != len(buffer) or _mismatch(blocks, buffer) is not None:
+            return False
+        self._count_reused(len(buffer))
+        return True
+
+    def _count_reused(self, size: int) -> None:
+        with self._lock:
+            self.moved.reused += size
+        self._reporter.advanced(size)
+
+    def _fetch(self, file: _OpenFile, blocks: list[Block], buffer: memoryview) -> list[bytes] | None:
+        """Read one group from the first copy that gives it right."""
+        problems: list[str] = []
+        corrupt = False
+        for copy in self._copies:
+            if copy.tier in self._dead:
+                continue
+            for _ in range(2):  # a second look tells a bad wire from a bad disk
+                try:
+                    return self._read(copy, file, blocks, buffer)
+                except CorruptData as error:
+                    problem, corrupt = str(error), True
+                except (OSError, TieredStoreError) as error:
+                    problem = reason(error)
+                    if not self._collect and not isinstance(error, FileNotFoundError):
+                        self._fail(copy.tier, problem)
+                    break
+            problems.append(problem)
+            self._note_damage(copy.tier, problem)
+        if self._collect:
+            return None
+        text = "; ".join(problems) or "; ".join(self.moved.failed.values()) or "no copy is left"
+        raise (CorruptData if corrupt else OSError)(f"{file.record.path}: {text}")
+
+    def _read(
+        self, copy: Copy, file: _OpenFile, blocks: list[Block], buffer: memoryview
+    ) -> list[bytes]:
+        path = copy.path(file.record.path)
+        if self._collect and blocks[0].offset == 0:
+            self._check_size(copy, path, file.record.size)
+        where = f"{copy.backend.place}/{path}"
+        self._watch.enter(copy.tier)
+        try:
+            with copy.backend.open(path) as reader:
+                got = reader.readinto(blocks[0].offset, buffer)
+        finally:
+            self._watch.leave()
+        if got != len(buffer):
+            raise CorruptData(
+                f"{where}: ends at byte {blocks[0].offset + got}, expected {file.record.size} bytes"
+            )
+        digests = [block_digest(view) for view in _views(blocks, buffer)]
+        if file.known:
+            for block, digest in zip(blocks, digests, strict=True):
+                if digest != block.digest:
+                    end = block.offset + block.length
+                    raise CorruptData(f"{where}: bytes {block.offset} to {end} differ from the manifest")
+        return digests
+
+    def _check_size(self, copy: Copy, path: str, size: int) -> None:
+        found = copy.backend.stat(path).size
+        if found != size:
+            raise CorruptData(f"{copy.backend.place}/{path}: {found} bytes, expected {size}")
+
+    def _on_target(self, call: Callable[[], T]) -> T:
+        """Call the place written to, watched so that it cannot hang unnoticed."""
+        self._watch.enter("")
+        try:
+            return call()
+        finally:
+            self._watch.leave()
+
+    # -- what goes wrong ------------------------------------------------------------------------
+
+    def _on_hang(self, tier: str) -> bool:
+        if not tier:
+            raise TierTimeout(f"{self._target or 'the staging'}: no answer within {self._deadline:g} s")
+        self._fail(tier, f"no answer within {self._deadline:g} s")
+        return any(c.tier not in self._dead for c in self._copies)
+
+    def _fail(self, tier: str, why: str) -> None:
+        with self._lock:
+            new = tier not in self._dead
+            self._dead.add(tier)
+            self.moved.failed.setdefault(tier, why)
+        if new:
+            self._reporter.skipped(tier, why)
+
+    def _note_damage(self, tier: str, problem: str) -> None:
+        with self._lock:
+            self.moved.damaged.setdefault(tier, []).append(problem)
+        self._reporter.corrupt(tier, problem)
+
+
+def _runs(file: _OpenFile, size: int) -> list[list[Block]]:
+    blocks = list(file.record.blocks()) if file.known else list(_cut(file.record.size))
+    return _groups(blocks, size) or [[]]
+
+
+def _cut(size: int) -> Iterator[Block]:
+    for offset in range(0, size, BLOCK):
+        yield Block(offset, min(BLOCK, size - offset), b"")
+
+
+def _groups(blocks: list[Block], size: int) -> list[list[Block]]:
+    """Neighbouring blocks together, up to ``size`` bytes (at least one block)."""
+    groups: list[list[Block]] = []
+    filled = size
+    for block in blocks:
+        if filled + block.length > size:
+            groups.append([])
+            filled = 0
+        groups[-1].append(block)
+        filled += block.length
+    return groups
+
+
+def _views(blocks: list[Block], buffer: memoryview) -> Iterator[memoryview]:
+    start = blocks[0].offset
+    for block in blocks:
+        begin = block.offset - start
+        yield buffer[begin : begin + block.length]
+
+
+def _mismatch(blocks: list[Block], buffer: memoryview) -> Block | None:
+    for block, view in zip(blocks, _views(blocks, buffer), strict=True):
+        if block_digest(view) != block.digest:
+            return block
+    return None

@@ -1,0 +1,175 @@
+"""A few daemon threads over a queue of tasks, and calls with a deadline.
+
+Daemon threads, so that a place that hangs can never keep the process from exiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+from tieredstore.errors import TierTimeout
+
+T = TypeVar("T")
+Task = Callable[[], None]
+
+
+class _Outcome(Generic[T]):
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.value: T
+        self.error: BaseException | None = None
+
+    def run(self, call: Callable[[], T]) -> None:
+        try:
+            self.value = call()
+        except BaseException as error:  # noqa: BLE001 - handed to the waiting thread
+            self.error = error
+        self.done.set()
+
+
+def within(seconds: float, call: Callable[[], T], what: str) -> T:
+    """Call something that may hang, in a thread that is left behind when it does.
+
+    Raises
+    ------
+    TierTimeout
+        When ``call`` has not returned after ``seconds``.
+    """
+    outcome: _Outcome[T] = _Outcome()
+    threading.Thread(target=outcome.run, args=(call,), name="tieredstore-call", daemon=True).start()
+    if not outcome.done.wait(seconds):
+        raise TierTimeout(f"{what}: no answer within {seconds:g} s")
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.value
+
+
+class Watch:
+    """What each thread waits for right now, so that a call that hangs is noticed.
+
+    A thread enters a call on something named, and leaves it. `overdue` lists threads that have
+    been in one call for longer than its deadline; they are marked as left behind, and whatever
+    they return later is dropped.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: dict[int, tuple[str, float]] = {}
+        self._left: set[int] = set()
+
+    def enter(self, what: str) -> None:
+        """This thread begins a call."""
+        self._calls[threading.get_ident()] = (what, time.monotonic())
+
+    def leave(self) -> None:
+        """This thread's call has returned.
+
+        Raises
+        ------
+        SystemExit
+            When the thread had been given up; ends it quietly.
+        """
+        me = threading.get_ident()
+        with self._lock:
+            self._calls.pop(me, None)
+            if me in self._left:
+                self._left.discard(me)
+                raise SystemExit
+
+    def overdue(self, seconds: float) -> list[tuple[int, str]]:
+        """Give up on threads that have been in one call for too long."""
+        now = time.monotonic()
+        with self._lock:
+            late = [(i, w) for i, (w, since) in list(self._calls.items()) if now - since > seconds]
+            for ident, _ in late:
+                del self._calls[ident]
+                self._left.add(ident)
+        return late
+
+
+class Workers:
+    """Run tasks in threads; the first error stops all and is raised.
+
+    Parameters
+    ----------
+    count : int
+        Threads at most.
+    watch : Watch
+        Where tasks say what they wait for.
+    deadline : float
+        Seconds that one watched call may take.
+    on_hang : callable
+        Called with what hangs; returns whether the task may be tried again (elsewhere).
+    """
+
+    def __init__(
+        self, count: int, watch: Watch, deadline: float, on_hang: Callable[[str], bool]
+    ) -> None:
+        self._count = max(1, count)
+        self._watch = watch
+        self._deadline = deadline
+        self._on_hang = on_hang
+        self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._running: dict[int, Task] = {}
+        self._stop = threading.Event()
+
+    def run(self, tasks: Iterable[Task]) -> None:
+        """Run all tasks and return when they are done.
+
+        Raises
+        ------
+        BaseException
+            The first error of any task; the others are not begun any more.
+        """
+        left = 0
+        for task in tasks:
+            self._tasks.put(task)
+            left += 1
+        for _ in range(min(self._count, left)):
+            self._spawn()
+        try:
+            while left:
+                left -= self._next_event()
+        finally:
+            self._stop.set()
+
+    def _spawn(self) -> None:
+        threading.Thread(target=self._work, name="tieredstore-worker", daemon=True).start()
+
+    def _work(self) -> None:
+        me = threading.get_ident()
+        while not self._stop.is_set():
+            try:
+                task = self._tasks.get_nowait()
+            except queue.Empty:
+                return
+            self._running[me] = task
+            try:
+                task()
+            except SystemExit:
+                return  # given up on; its task was handed to another
+            except BaseException as error:  # noqa: BLE001 - raised in the calling thread
+                self._events.put(error)
+                return
+            self._running.pop(me, None)
+            self._events.put(None)
+
+    def _next_event(self) -> int:
+        with contextlib.suppress(queue.Empty):
+            event = self._events.get(timeout=min(1.0, self._deadline / 4))
+            if event is not None:
+                raise event
+            return 1
+        for ident, what in self._watch.overdue(self._deadline):
+            task = self._running.pop(ident, None)
+            if not self._on_hang(what) or task is None:
+                raise TierTimeout(f"{what}: no answer within {self._deadline:g} s")
+            self._tasks.put(task)
+            self._spawn()
+        return 0
