@@ -20,7 +20,9 @@ from tieredstore.errors import InvalidName, ManifestError
 
 FORMAT: Final = 1
 MAX_HEAD: Final = 64 * 1024  # bytes
-MAX_NAME: Final = 512  # bytes; an S3 key may have 1024, of which a generation and a file take the rest
+MAX_NAME: Final = (
+    512  # bytes; an S3 key may have 1024, of which a generation and a file take the rest
+)
 MAX_FILE: Final = 768  # bytes of one file's path inside an artifact
 MAX_PART: Final = 255  # bytes of one path part: the limit of every common file system
 
@@ -29,6 +31,7 @@ HEAD: Final = ".tieredstore.json"
 RECORDS: Final = ".tieredstore.records"
 
 _GENERATION: Final = re.compile(r"[0-9a-z][0-9a-z-]{7,63}")
+_REFUSED: Final = re.compile(r"[\x00-\x1f\x7f\\]")
 _HEX128: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -58,7 +61,7 @@ def check_path(path: str, *, what: str, limit: int) -> str:
         raise InvalidName(f"{what} {path!r}: not valid Unicode") from None
     if size > limit:
         raise InvalidName(f"{what} {path[:60]!r}…: {size} bytes, at most {limit} are allowed")
-    if "\\" in path or any(ord(c) < 32 or ord(c) == 127 for c in path):
+    if _REFUSED.search(path):
         raise InvalidName(f"{what} {path!r}: backslashes and control characters are not allowed")
     for part in path.split("/"):
         _check_part(part, path, what)
@@ -71,7 +74,9 @@ def _check_part(part: str, path: str, what: str) -> None:
     if len(part.encode()) > MAX_PART:
         raise InvalidName(f"{what} {path!r}: a part is longer than {MAX_PART} bytes")
     if part.casefold().startswith(RESERVED):
-        raise InvalidName(f"{what} {path!r}: names that begin with {RESERVED!r} are the store's own")
+        raise InvalidName(
+            f"{what} {path!r}: names that begin with {RESERVED!r} are the store's own"
+        )
 
 
 def check_name(name: str) -> str:
@@ -137,7 +142,9 @@ class Layout:
         for template in (self.write, *self.also_read):
             if "{name}" not in template:
                 raise InvalidName(f"layout {template!r}: expected '{{name}}' in it")
-            check_path(template.replace("{name}", "x"), what=f"layout {template!r} gives", limit=MAX_NAME)
+            check_path(
+                template.replace("{name}", "x"), what=f"layout {template!r} gives", limit=MAX_NAME
+            )
 
     def folder(self, name: str) -> str:
         """The folder of ``name`` relative to the root."""
@@ -239,9 +246,10 @@ class Recipe:
         """SHA-256 over the canonical JSON of everything but the facts, in hexadecimal."""
         import hashlib
 
-        return hashlib.sha256(canonical(self._identity())).hexdigest()
+        return hashlib.sha256(canonical(self.identity())).hexdigest()
 
-    def _identity(self) -> dict[str, object]:
+    def identity(self) -> dict[str, object]:
+        """Everything that counts for the fingerprint, as plain JSON."""
         return {
             "preparer": self.preparer,
             "version": self.version,
@@ -251,7 +259,7 @@ class Recipe:
 
     def same_as(self, other: Recipe | None) -> bool:
         """Whether both describe the same thing; an unknown recipe (``None``) equals none."""
-        return other is not None and canonical(self._identity()) == canonical(other._identity())
+        return other is not None and canonical(self.identity()) == canonical(other.identity())
 
     def with_facts(self, facts: Mapping[str, Any]) -> Recipe:
         """The same recipe with further facts."""
@@ -260,11 +268,11 @@ class Recipe:
 
     def to_json(self) -> dict[str, object]:
         """The recipe as plain JSON, facts included."""
-        return {**self._identity(), "facts": dict(self.facts)}
+        return {**self.identity(), "facts": dict(self.facts)}
 
     def differences(self, other: Recipe) -> str:
         """In a few words, what differs: ``subset: 1.0 there, 0.1 asked for``."""
-        ours, theirs = _flat(self._identity()), _flat(other._identity())
+        ours, theirs = _flat(self.identity()), _flat(other.identity())
         keys = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
         return ", ".join(f"{k}: {theirs.get(k)!r} there, {ours.get(k)!r} asked for" for k in keys)
 
@@ -406,7 +414,9 @@ def _head_body(data: bytes, where: str) -> dict[str, Any]:
         check = body.pop("check", None)
         version = body.get("format")
     except (ValueError, AttributeError, RecursionError):
-        raise ManifestError(f"{where}: the head is no JSON object; it is damaged or half written") from None
+        raise ManifestError(
+            f"{where}: the head is no JSON object; it is damaged or half written"
+        ) from None
     if version != FORMAT:
         raise ManifestError(f"{where}: manifest format {version!r}, this release reads {FORMAT}")
     if check != digest128(canonical(body)):

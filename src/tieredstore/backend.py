@@ -278,7 +278,9 @@ class Leasable(ABC):
     """A place whose users can agree on who works on something."""
 
     @abstractmethod
-    def lease(self, key: str, timeout: float | None, on_wait: OnWait) -> AbstractContextManager[None]:
+    def lease(
+        self, key: str, timeout: float | None, on_wait: OnWait
+    ) -> AbstractContextManager[None]:
         """Hold the lease ``key`` for the time of a ``with`` block.
 
         Parameters

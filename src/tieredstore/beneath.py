@@ -111,7 +111,9 @@ def open_file(fd: int, path: str, flags: int = os.O_RDONLY, mode: int = 0o666) -
             )
         except OSError as error:
             if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
-                raise UnsafePath(f"{path}: a link, folder or special file, no regular file") from None
+                raise UnsafePath(
+                    f"{path}: a link, folder or special file, no regular file"
+                ) from None
             error.filename = path
             raise
     if not stat.S_ISREG(os.fstat(file).st_mode):

@@ -87,7 +87,9 @@ class Build:
         head = head_of(records, self._final_recipe(), generation=self.generation, kind=self._kind)
         folder = first.tier.layout.folder(self._name)
         first.backend.publish(staged, folder, head, records, ANY_HEAD)
-        self._chain.reporter.finished("publish", self._name, os.path.join(first.backend.place, folder))
+        self._chain.reporter.finished(
+            "publish", self._name, os.path.join(first.backend.place, folder)
+        )
 
     def _check(self, files: list[FileRecord]) -> None:
         paths = [f.path for f in files]
@@ -95,7 +97,9 @@ class Build:
         if not paths:
             raise InvalidName(f"{self._name}: the build wrote no file below its stage")
         if self._kind == "file" and paths != [self.file.name]:
-            raise InvalidName(f"{self._name}: expected the one file {self.file.name!r}, found {paths[:3]}")
+            raise InvalidName(
+                f"{self._name}: expected the one file {self.file.name!r}, found {paths[:3]}"
+            )
         if not self._chain.first.backend.keeps_case:
             check_case_clashes(paths, self._chain.first.backend.place)
 

@@ -3,22 +3,17 @@
 Every error also inherits the builtin that a caller would catch, and carries a stable ``kind``::
 
     TieredStoreError
-    ├── ConfigError          (ValueError)         config
-    ├── InvalidName          (ValueError)         name        an artifact's or a file's name
-    ├── ManifestError        (ValueError)         manifest    a head or records that cannot be believed
-    ├── UnsafePath           (PermissionError)    unsafe      a link where a folder or file should be
-    ├── ArtifactNotFound     (FileNotFoundError)  not-found
-    ├── ArtifactChanged      (OSError)            changed     replaced in place while it was being read
-    ├── ArtifactExists       (FileExistsError)    exists      an artifact of that name, or nested with it
-    ├── RecipeConflict       (FileExistsError)    recipe      another recipe is there and may not be replaced
-    ├── HeadConflict         (FileExistsError)    conflict    somebody else published first
-    ├── CorruptData          (OSError)            corrupt     bytes that differ from the manifest
-    ├── TierUnavailable      (OSError)            tier
-    │   └── TierTimeout      (TimeoutError)       timeout
-    ├── LeaseTimeout         (TimeoutError)       lease
-    ├── PromoteFailed        (OSError)            promote
-    ├── EvictRefused         (PermissionError)    evict
-    └── Unsupported          (NotImplementedError) unsupported
+    ├── ConfigError           ValueError           config
+    ├── ManifestError         ValueError           manifest
+    ├── UnsafePath            PermissionError      unsafe
+    ├── ArtifactNotFound      FileNotFoundError    not-found
+    ├── ArtifactExists        FileExistsError      exists
+    ├── RecipeConflict        FileExistsError      recipe
+    ├── HeadConflict          FileExistsError      conflict
+    ├── CorruptData           OSError              corrupt
+    ├── TierUnavailable       OSError              tier
+    ├── LeaseTimeout          TimeoutError         lease
+    ├── EvictRefused          PermissionError      evict
 """
 
 from __future__ import annotations

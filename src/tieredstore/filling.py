@@ -52,7 +52,9 @@ class Filling:
 
     def _mounted_durable(self) -> list[Tier]:
         below = self._chain.tiers[1:]
-        return [t for t in below if t.durable and t.writable and isinstance(t.backend, LocalBackend)]
+        return [
+            t for t in below if t.durable and t.writable and isinstance(t.backend, LocalBackend)
+        ]
 
     @property
     def complete(self) -> bool:

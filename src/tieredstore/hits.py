@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import mmap
 import os
-import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from tieredstore import beneath
 from tieredstore.artifact import Recipe, check_file
@@ -125,7 +124,7 @@ class _MappedRecords:
         self._held = held
         self._data: bytes | mmap.mmap = b""
 
-    def __enter__(self) -> _MappedRecords:
+    def __enter__(self) -> Self:
         with suppress(FileNotFoundError):
             fd = beneath.open_file(self._held.fd, self._held.records_path())
             with beneath.opened(fd):
@@ -148,5 +147,3 @@ class _MappedRecords:
     def __exit__(self, *_: object) -> None:
         if isinstance(self._data, mmap.mmap):
             self._data.close()
-
-

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tieredstore.backend import OnWait
 
 LEASE_LENGTH: Final = 30.0  # seconds
+_LONGEST: Final = 3600.0
 _POLL: Final = 0.02
 _TELL_EVERY: Final = 5.0
 
@@ -31,7 +32,9 @@ def lock_name(key: str) -> str:
     return f"{readable}-{digest128(key.encode())[:12]}.lock"
 
 
-def file_lock(folder: str, key: str, timeout: float | None, on_wait: OnWait) -> AbstractContextManager[None]:
+def file_lock(
+    folder: str, key: str, timeout: float | None, on_wait: OnWait
+) -> AbstractContextManager[None]:
     """An ``flock`` in ``folder``: freed by the kernel when its holder dies.
 
     Raises
@@ -47,7 +50,9 @@ def file_lock(folder: str, key: str, timeout: float | None, on_wait: OnWait) -> 
     return _held(FileLock(path, fallback_to_soft=False, thread_local=False), timeout, on_wait)
 
 
-def soft_lease(folder: str, key: str, timeout: float | None, on_wait: OnWait) -> AbstractContextManager[None]:
+def soft_lease(
+    folder: str, key: str, timeout: float | None, on_wait: OnWait
+) -> AbstractContextManager[None]:
     """A marker file in ``folder`` that its holder refreshes: for mounts whose ``flock`` may lie.
 
     It is taken over when it has not been refreshed for the length that is recorded for the
@@ -76,7 +81,7 @@ def _recorded_length(folder: str) -> float:
     with suppress(OSError, ValueError, KeyError, TypeError):
         with open(path, encoding="ascii") as file:
             length = float(json.load(file)["seconds"])
-        if 1.0 <= length <= 3600.0:
+        if 1.0 <= length <= _LONGEST:
             return length
     return LEASE_LENGTH
 

@@ -149,7 +149,9 @@ class Promotion:
         if source.state == WHOLE:
             return []
         below = [t.locate(self._name) for t in self._chain.tiers[1:]]
-        return [w.copy() for w in below if w.head is not None and w.head.generation == head.generation]
+        return [
+            w.copy() for w in below if w.head is not None and w.head.generation == head.generation
+        ]
 
     def _check_names(self, tier: Tier, records: Records) -> None:
         if not tier.backend.keeps_case:
@@ -159,14 +161,18 @@ class Promotion:
             if name is None or name == self._name:
                 continue
             if name.startswith(f"{self._name}/") or self._name.startswith(f"{name}/"):
-                raise ArtifactExists(f"{self._name}: tier {tier.name!r} holds {name!r}, and one lies inside the other")
+                raise ArtifactExists(
+                    f"{self._name}: tier {tier.name!r} holds {name!r}; one lies inside the other"
+                )
 
 
 def _raise_for(name: str, outcomes: Sequence[TierOutcome]) -> None:
     bad = [o for o in outcomes if o.action in {REFUSED, FAILED}]
     if not bad:
         return
-    text = "; ".join(o.detail if o.detail.startswith(name) else f"{o.tier}: {o.detail}" for o in bad)
+    text = "; ".join(
+        o.detail if o.detail.startswith(name) else f"{o.tier}: {o.detail}" for o in bad
+    )
     if all(o.action == REFUSED for o in bad):
         raise RecipeConflict(text)
     raise PromoteFailed(f"{name}: {text}", tuple(outcomes))
@@ -176,7 +182,9 @@ def evict(chain: Chain, name: str, tier: Tier) -> int:
     """Drop one tier's copy, see `TieredStore.evict`."""
     located = tier.locate(name)
     if located.head is None:
-        raise ArtifactNotFound(f"{name}: tier {tier.name!r} has none ({located.detail or located.state})")
+        raise ArtifactNotFound(
+            f"{name}: tier {tier.name!r} has none ({located.detail or located.state})"
+        )
     if not tier.writable:
         raise EvictRefused(f"{name}: tier {tier.name!r} is read-only")
     said = []
@@ -194,4 +202,6 @@ def evict(chain: Chain, name: str, tier: Tier) -> int:
             return located.head.size
         said.append(f"{other.name}: {'; '.join(verified.problems) or 'only some of its files'}")
     why = "; ".join(said) or "this store has no other durable tier"
-    raise EvictRefused(f"{name}: not dropped from {tier.name!r}, no verified copy elsewhere ({why})")
+    raise EvictRefused(
+        f"{name}: not dropped from {tier.name!r}, no verified copy elsewhere ({why})"
+    )

@@ -1,4 +1,4 @@
-"""The records of a generation: each file's path, size, mode, mtime, sha256 and blocks.
+r"""The records of a generation: each file's path, size, mode, mtime, sha256 and blocks.
 
 Parse, emit and validate; no input or output but `find`, which looks one file up in a mapped
 records file without reading the rest. Format version 1::

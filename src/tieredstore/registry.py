@@ -41,7 +41,9 @@ def load(name: str) -> type[Readable]:
     if not found:
         raise ConfigError(f"no backend {name!r}; installed are {', '.join(names())}")
     if len(found) > 1:
-        raise ConfigError(f"backend {name!r} is offered twice: {', '.join(sorted(found))}; remove one")
+        raise ConfigError(
+            f"backend {name!r} is offered twice: {', '.join(sorted(found))}; remove one"
+        )
     return _loaded(next(iter(found.values())))
 
 
@@ -51,14 +53,18 @@ def check_clashes() -> None:
     for point in entry_points(group=GROUP):
         other = seen.setdefault(point.name, point.value)
         if other != point.value:
-            raise ConfigError(f"backend {point.name!r} is offered twice: {other}, {point.value}; remove one")
+            raise ConfigError(
+                f"backend {point.name!r} is offered twice: {other}, {point.value}; remove one"
+            )
 
 
 def _loaded(point: EntryPoint) -> type[Readable]:
     try:
         loaded = point.load()
     except Exception as error:
-        raise ConfigError(f"backend {point.name!r} ({point.value}) cannot be loaded: {reason(error)}") from error
+        raise ConfigError(
+            f"backend {point.name!r} ({point.value}) cannot be loaded: {reason(error)}"
+        ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Readable)):
         raise ConfigError(f"backend {point.name!r} ({point.value}) is no Readable backend")
     return loaded

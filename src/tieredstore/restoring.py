@@ -76,7 +76,9 @@ class Restoration:
         if where.serves(self._recipe):
             return True
         if where.present and self._recipe is not None and where.recipe is not None:
-            self._why[where.tier.name] = f"another recipe ({self._recipe.differences(where.recipe)})"
+            self._why[where.tier.name] = (
+                f"another recipe ({self._recipe.differences(where.recipe)})"
+            )
         return False
 
     def _not_found(self, below: Sequence[Located]) -> ArtifactNotFound:
@@ -109,9 +111,13 @@ class Restoration:
 
     def _restore(self, chosen: Located, same: Sequence[Located]) -> Got:
         if not self._first.tier.writable:
-            raise TierUnavailable(f"tier {self._first.tier.name!r} is read-only: nothing can be restored")
+            raise TierUnavailable(
+                f"tier {self._first.tier.name!r} is read-only: nothing can be restored"
+            )
         reporter = self._chain.reporter
-        reporter.located(self._name, chosen.tier.name, f"{chosen.tier.backend.place}/{chosen.folder}")
+        reporter.located(
+            self._name, chosen.tier.name, f"{chosen.tier.backend.place}/{chosen.folder}"
+        )
         if chosen.state == UNMANAGED:
             return self._restore_unmanaged(chosen)
         assert chosen.head is not None
@@ -202,15 +208,22 @@ class Restoration:
         moved = transfer.move(before)
         if unmanaged_records(chosen.tier.backend, chosen.folder, chosen.files) != before:
             staging.discard()
-            raise CorruptData(f"{chosen.tier.backend.place}/{chosen.folder}: changed while it was read")
+            raise CorruptData(
+                f"{chosen.tier.backend.place}/{chosen.folder}: changed while it was read"
+            )
         records = Records.of(moved.files)
         head = head_of(records, None, generation=head.generation)
         staging.publish(head, records, ANY_HEAD)
-        if chosen.tier.writable and isinstance(chosen.tier.backend, LocalBackend):
-            if chosen.folder == chosen.tier.layout.folder(self._name):
-                with suppress(OSError):
-                    chosen.tier.backend.mount.put_manifest(chosen.folder, head, records)
+        self._put_manifest(chosen, head, records)
         return self._finish(chosen)
+
+    def _put_manifest(self, chosen: Located, head: Head, records: Records) -> None:
+        """Give the place that data was adopted from its manifest too, where it may be written."""
+        backend = chosen.tier.backend
+        own_place = chosen.folder == chosen.tier.layout.folder(self._name)
+        if own_place and chosen.tier.writable and isinstance(backend, LocalBackend):
+            with suppress(OSError):
+                backend.mount.put_manifest(chosen.folder, head, records)
 
 
 def _same_generation(one: Located, other: Located) -> bool:

@@ -338,7 +338,9 @@ class Mount:
             if head.generation == coming:
                 return named
             with suppress(TieredStoreError):
-                named = frozenset(self.records_of(Held(os.dup(fd), marks, head, partial=False)).files)
+                named = frozenset(
+                    self.records_of(Held(os.dup(fd), marks, head, partial=False)).files
+                )
         with beneath.opened(self.area("old")) as old:
             name = self._retire_file(fd, marks.head)
             with suppress(TieredStoreError, FileNotFoundError):

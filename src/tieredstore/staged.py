@@ -107,10 +107,10 @@ class Staged:
     def of_path(cls, root: str, path: str) -> Staged | None:
         """The staged folder that a path of `path` names, or ``None`` when it names none."""
         parts = path.split("/")
-        if len(parts) != 4 or parts[0] != AREA or parts[1] not in {"stage", "part"}:
-            return None
-        with suppress(ManifestError):
-            return cls(root, parts[1], check_generation(parts[2]))
+        with suppress(ManifestError, ValueError):
+            own, area, generation, files = parts
+            if own == AREA and area in {"stage", "part"} and files == "files":
+                return cls(root, area, check_generation(generation))
         return None
 
     @property
@@ -152,7 +152,7 @@ class Staged:
                 reader = DescriptorReader(beneath.open_file(fd, file.path))
         except FileNotFoundError:
             return False
-        buffer = memoryview(bytearray(MAX_BLOCK if file.size > MAX_BLOCK else file.size))
+        buffer = memoryview(bytearray(min(file.size, MAX_BLOCK)))
         with reader:
             for block in file.blocks():
                 view = buffer[: block.length]

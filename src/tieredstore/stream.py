@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from functools import partial
 from typing import BinaryIO, cast
 
 from tieredstore.artifact import Head
@@ -18,7 +19,9 @@ from tieredstore.workers import within
 class VerifiedStream(io.RawIOBase):
     """Ordered bytes of one file from the first copy that gives them right."""
 
-    def __init__(self, chain: Chain, copies: list[Copy], record: FileRecord, deadline: float) -> None:
+    def __init__(
+        self, chain: Chain, copies: list[Copy], record: FileRecord, deadline: float
+    ) -> None:
         self._chain = chain
         self._copies = copies
         self._record = record
@@ -47,11 +50,10 @@ class VerifiedStream(io.RawIOBase):
         problems = []
         while self._copies:
             copy = self._copies[0]
+            read = partial(self._read, copy, block)
             for _ in range(2):
                 try:
-                    return within(
-                        self._deadline, lambda c=copy: self._read(c, block), f"tier {copy.tier!r}"
-                    )
+                    return within(self._deadline, read, f"tier {copy.tier!r}")
                 except CorruptData as error:
                     problem = str(error)
                 except (OSError, TieredStoreError) as error:
@@ -68,7 +70,9 @@ class VerifiedStream(io.RawIOBase):
         with copy.backend.open(path) as reader:
             got = reader.readinto(block.offset, memoryview(data))
         if got != block.length or block_digest(data) != block.digest:
-            raise CorruptData(f"{copy.backend.place}/{path}: byte {block.offset} on differs from the manifest")
+            raise CorruptData(
+                f"{copy.backend.place}/{path}: byte {block.offset} on differs from the manifest"
+            )
         return bytes(data)
 
 

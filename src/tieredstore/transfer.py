@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from tieredstore.artifact import Head
 from tieredstore.backend import FileReader, FileWriter, Readable, Staging
-from tieredstore.errors import CorruptData, TierTimeout, TieredStoreError, reason
+from tieredstore.errors import CorruptData, TieredStoreError, TierTimeout, reason
 from tieredstore.records import BLOCK, Block, FileRecord, block_digest, pack_block
 from tieredstore.reporter import Reporter
 from tieredstore.workers import Watch, Workers
@@ -263,7 +263,9 @@ class Transfer:
             self.moved.reused += size
         self._reporter.advanced(size)
 
-    def _fetch(self, file: _OpenFile, blocks: list[Block], buffer: memoryview) -> list[bytes] | None:
+    def _fetch(
+        self, file: _OpenFile, blocks: list[Block], buffer: memoryview
+    ) -> list[bytes] | None:
         """Read one group from the first copy that gives it right."""
         problems: list[str] = []
         corrupt = False
@@ -309,7 +311,9 @@ class Transfer:
             for block, digest in zip(blocks, digests, strict=True):
                 if digest != block.digest:
                     end = block.offset + block.length
-                    raise CorruptData(f"{where}: bytes {block.offset} to {end} differ from the manifest")
+                    raise CorruptData(
+                        f"{where}: bytes {block.offset} to {end} differ from the manifest"
+                    )
         return digests
 
     def _check_size(self, copy: Copy, path: str, size: int) -> None:
@@ -329,7 +333,9 @@ class Transfer:
 
     def _on_hang(self, tier: str) -> bool:
         if not tier:
-            raise TierTimeout(f"{self._target or 'the staging'}: no answer within {self._deadline:g} s")
+            raise TierTimeout(
+                f"{self._target or 'the staging'}: no answer within {self._deadline:g} s"
+            )
         self._fail(tier, f"no answer within {self._deadline:g} s")
         return any(c.tier not in self._dead for c in self._copies)
 

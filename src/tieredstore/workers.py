@@ -63,11 +63,11 @@ class Watch:
         self._left: set[int] = set()
 
     def enter(self, what: str) -> None:
-        """This thread begins a call."""
+        """Note that this thread begins a call."""
         self._calls[threading.get_ident()] = (what, time.monotonic())
 
     def leave(self) -> None:
-        """This thread's call has returned.
+        """Note that this thread's call has returned.
 
         Raises
         ------

@@ -38,7 +38,7 @@ class FsspecBackend(KeyedBackend):
 
         protocol = url.split("://", 1)[0] if "://" in url else "file"
         if protocol in {"file", "local"}:
-            raise ConfigError(f"url {url!r}: use backend = \"local\" with path for a folder")
+            raise ConfigError(f'url {url!r}: use backend = "local" with path for a folder')
         try:
             arguments = {"use_listings_cache": False, **(options or {})}
             self._fs, self._root = fsspec.core.url_to_fs(url, **arguments)

@@ -42,7 +42,9 @@ class LocalBackend(Readable, Publishable, Leasable):
     def __init__(self, path: str) -> None:
         self.mount = Mount(path)
         self.place = self.mount.path
-        self.request = BLOCK  # small enough to stay in a core's cache between read, digest and write
+        self.request = (
+            BLOCK  # small enough to stay in a core's cache between read, digest and write
+        )
         self.parallel = min(8, os.cpu_count() or 1)
 
     @property
@@ -93,7 +95,7 @@ class LocalBackend(Readable, Publishable, Leasable):
             if name == HEAD and folder:
                 yield folder
             elif name.startswith(begin) and name.endswith(end) and name != HEAD:
-                yield f"{folder}/{name[len(begin):-len(end)]}".lstrip("/")
+                yield f"{folder}/{name[len(begin) : -len(end)]}".lstrip("/")
 
     def hold(self, folder: str) -> Held | None:
         """Hold the artifact at ``folder`` open; an interrupted publication is completed first."""
