@@ -4,16 +4,21 @@ Every error also inherits the builtin that a caller would catch, and carries a s
 
     TieredStoreError
     ├── ConfigError           ValueError           config
+    ├── InvalidName           ValueError           name
     ├── ManifestError         ValueError           manifest
     ├── UnsafePath            PermissionError      unsafe
     ├── ArtifactNotFound      FileNotFoundError    not-found
+    ├── ArtifactChanged       OSError              changed
     ├── ArtifactExists        FileExistsError      exists
     ├── RecipeConflict        FileExistsError      recipe
     ├── HeadConflict          FileExistsError      conflict
     ├── CorruptData           OSError              corrupt
     ├── TierUnavailable       OSError              tier
+    │   └── TierTimeout       TimeoutError         timeout
     ├── LeaseTimeout          TimeoutError         lease
+    ├── PromoteFailed         OSError              promote
     ├── EvictRefused          PermissionError      evict
+    └── Unsupported           NotImplementedError  unsupported
 """
 
 from __future__ import annotations

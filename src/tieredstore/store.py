@@ -75,7 +75,7 @@ class TieredStore:
         return self._chain.locate(name, files)
 
     def names(self) -> list[str]:
-        """Every artifact that some tier has a head of; a tier that fails is skipped and reported."""
+        """All artifacts that some tier has a head of; a tier that fails is skipped and reported."""
         found: set[str] = set()
         for tier in self.tiers:
             found |= names_in(tier, self.reporter)
