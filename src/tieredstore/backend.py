@@ -73,6 +73,18 @@ class FileReader(ABC):
         self.close()
 
 
+class FileSource:
+    """The files of one copy, opened by their names in the artifact; used by several threads."""
+
+    def __init__(self, backend: Readable, path_of: Callable[[str], str]) -> None:
+        self._backend = backend
+        self._path_of = path_of
+
+    def open(self, file: str) -> FileReader:
+        """Open one file; `FileNotFoundError` where it is gone."""
+        return self._backend.open(self._path_of(file))
+
+
 class Readable(ABC):
     """A place that files can be read from.
 
@@ -86,12 +98,16 @@ class Readable(ABC):
         Bytes that are best asked for at once.
     parallel : int
         How many requests at once the place serves best.
+    parallel_small : int
+        Likewise for small files. One on a local disk, where a second thread only contends for
+        the interpreter's lock; more where each file costs a round trip.
     """
 
     place: str
     keeps_case: bool = True
     request: int = 16 << 20
     parallel: int = 16
+    parallel_small: int = 16
 
     @abstractmethod
     def stat(self, path: str) -> FileStat:
@@ -170,6 +186,12 @@ class Readable(ABC):
         """Where a file of this generation lies below the root."""
         return "/".join(part for part in (folder, head.data, file) if part)
 
+    def source(self, folder: str, head: Head | None) -> FileSource:
+        """The files of one generation, or (without a head) of unmanaged data, to read many of."""
+        if head is None:
+            return FileSource(self, lambda file: f"{folder}/{file}" if folder else file)
+        return FileSource(self, lambda file: self.data_path(folder, head, file))
+
     def folders(self) -> Iterator[str]:
         """Folders of all artifacts that have a head here."""
         ending = f"/{HEAD}"
@@ -214,9 +236,12 @@ class Staging(ABC):
     ----------
     any_order : bool
         Blocks of one file may be written in any order and from several threads.
+    parallel_small : int
+        How many small files at once the place takes best.
     """
 
     any_order: bool = False
+    parallel_small: int = 16
 
     @abstractmethod
     def create(self, file: FileRecord) -> FileWriter:

@@ -7,7 +7,6 @@ that is held open. Nothing here knows of artifacts. A link or special file on th
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -18,7 +17,7 @@ from tieredstore.errors import UnsafePath
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_EXCHANGE = 2
-_AT_FDCWD = -100
+_KEPT_OPEN = 64
 
 
 @contextmanager
@@ -104,22 +103,82 @@ def open_file(fd: int, path: str, flags: int = os.O_RDONLY, mode: int = 0o666) -
         When the file is a link, a folder, or special.
     """
     folder, name = split(path)
+    if not folder:
+        return _open_regular(fd, name, path, flags, mode)
     with opened(open_folder(fd, folder)) as above:
-        try:
-            file = os.open(
-                name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, mode, dir_fd=above
-            )
-        except OSError as error:
-            if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
-                raise UnsafePath(
-                    f"{path}: a link, folder or special file, no regular file"
-                ) from None
-            error.filename = path
-            raise
+        return _open_regular(above, name, path, flags, mode)
+
+
+def _open_regular(above: int, name: str, path: str, flags: int, mode: int) -> int:
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        file = os.open(name, flags, mode, dir_fd=above)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+            raise UnsafePath(f"{path}: a link, folder or special file, no regular file") from None
+        error.filename = path
+        raise
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise UnsafePath(f"{path}: a folder or special file, no regular file")
     return file
+
+
+class Folders:
+    """The folders below one that is held open, each opened once; for one thread.
+
+    Parameters
+    ----------
+    fd : int
+        The folder; taken over, and closed with this object.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._open: dict[str, int] = {}
+
+    def at(self, folder: str) -> int:
+        """The open folder ``folder``; it stays open as long as this object."""
+        if not folder:
+            return self._fd
+        found = self._open.get(folder)
+        if found is None:
+            found = self._keep(folder, open_folder(self._fd, folder))
+        return found
+
+    def make(self, folder: str) -> int:
+        """Like `at`; what is missing is made."""
+        try:
+            return self.at(folder)
+        except FileNotFoundError:
+            return self._keep(folder, make_folder(self._fd, folder))
+
+    def open_file(self, path: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
+        """Like `open_file`."""
+        folder, name = split(path)
+        return _open_regular(self.at(folder), name, path, flags, mode)
+
+    def _keep(self, folder: str, fd: int) -> int:
+        if len(self._open) >= _KEPT_OPEN:
+            self._close_kept()
+        self._open[folder] = fd
+        return fd
+
+    def _close_kept(self) -> None:
+        for fd in self._open.values():
+            os.close(fd)
+        self._open.clear()
+
+    def close(self) -> None:
+        """Close every folder."""
+        self._close_kept()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            self.close()
 
 
 def stat_file(fd: int, path: str) -> os.stat_result:
@@ -223,6 +282,8 @@ def exchange(fd: int, one: str, other: str) -> bool:
 
 def renameat2_exchange(a: int, name: str, b: int, other: str) -> bool:
     """``renameat2(…, RENAME_EXCHANGE)``; False where it is not supported."""
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(a, os.fsencode(name), b, os.fsencode(other), _RENAME_EXCHANGE) == 0:
         return True
@@ -234,6 +295,8 @@ def renameat2_exchange(a: int, name: str, b: int, other: str) -> bool:
 
 def syncfs(fd: int) -> None:
     """Flush the whole file system that ``fd`` lies on: one call for a set of files."""
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syncfs(fd) != 0:
         code = ctypes.get_errno()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +18,7 @@ from tieredstore import beneath
 from tieredstore.artifact import HEAD, RECORDS, RESERVED, Head, check_generation
 from tieredstore.backend import FileReader, FileWriter
 from tieredstore.errors import ManifestError, TieredStoreError
-from tieredstore.records import MAX_BLOCK, MAX_RECORDS, FileRecord, Records, block_digest
+from tieredstore.records import MAX_RECORDS, FileRecord, Records, block_digest
 
 AREA: Final = RESERVED
 PARTIAL: Final = ".tieredstore.partial"
@@ -56,17 +56,66 @@ class DescriptorReader(FileReader):
             self.close()
 
 
+class StagedFolders:
+    """The folders of a `Staged`, held open by one thread that moves many files.
+
+    They stay the folders that they were: when another that moves the same generation publishes
+    ``files``, what is accepted later joins the published folder, verified as it is.
+    """
+
+    def __init__(self, staged: Staged) -> None:
+        self._wip = beneath.Folders(staged.open("wip", make=True))
+        self._files = beneath.Folders(staged.open("files", make=True))
+
+    def open(self, path: str) -> int:
+        """Open a file in ``wip`` for writing; what it holds already stays."""
+        self._wip.make(beneath.split(path)[0])
+        return self._wip.open_file(path, os.O_RDWR | os.O_CREAT)
+
+    def begun(self, file: FileRecord) -> FileReader | None:
+        """What an earlier attempt left of a file in ``wip``."""
+        try:
+            return DescriptorReader(self._wip.open_file(file.path))
+        except FileNotFoundError:
+            return None
+
+    def holds(self, file: FileRecord) -> bool:
+        """Whether a file lies in ``files`` and still is what it was when it was verified."""
+        try:
+            reader = DescriptorReader(self._files.open_file(file.path))
+        except FileNotFoundError:
+            return False
+        with reader:
+            if reader.stat().st_size != file.size:
+                return False
+            longest = max((b.length for b in file.blocks()), default=0)
+            buffer = memoryview(bytearray(longest))
+            for block in file.blocks():
+                view = buffer[: block.length]
+                if reader.readinto(block.offset, view) != block.length:
+                    return False
+                if block_digest(view) != block.digest:
+                    return False
+        return True
+
+    def accept(self, file: FileRecord) -> None:
+        """Move a file whose bytes are verified from ``wip`` to ``files``."""
+        folder, name = beneath.split(file.path)
+        source, target = self._wip.at(folder), self._files.make(folder)
+        try:
+            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+        except FileNotFoundError:  # another that moves this generation was faster
+            if not has(self._files.at(""), file):
+                raise
+
+
 class StagedWriter(FileWriter):
     """A file under ``wip/``; closing it gives it its mode and time and moves it to ``files/``."""
 
-    def __init__(self, staged: Staged, record: FileRecord) -> None:
-        self._staged = staged
+    def __init__(self, folders: Callable[[], StagedFolders], record: FileRecord) -> None:
+        self._folders = folders  # of the calling thread: the last of several closes the file
         self._record = record
-        with beneath.opened(staged.open("wip", make=True)) as wip:
-            folder, _ = beneath.split(record.path)
-            os.close(beneath.make_folder(wip, folder))
-            flags = os.O_RDWR | os.O_CREAT
-            self._fd = beneath.open_file(wip, record.path, flags)
+        self._fd = folders().open(record.path)
         if os.fstat(self._fd).st_size > record.size:
             os.ftruncate(self._fd, record.size)
 
@@ -81,12 +130,11 @@ class StagedWriter(FileWriter):
             if size != self._record.size:
                 raise OSError(errno.EIO, f"{size} bytes staged, expected {self._record.size}")
             os.fchmod(self._fd, self._record.mode & 0o777)
-            times = (self._record.mtime_ns, self._record.mtime_ns)
             if self._record.mtime_ns > 0:
-                os.utime(self._fd, ns=times)
+                os.utime(self._fd, ns=(self._record.mtime_ns, self._record.mtime_ns))
         finally:
             self.abort()
-        self._staged.accept(self._record)
+        self._folders().accept(self._record)
 
     def abort(self) -> None:
         """See `FileWriter.abort`: what was written stays for the next attempt."""
@@ -136,38 +184,6 @@ class Staged:
         except FileNotFoundError:
             return False
         return True
-
-    def begun(self, file: FileRecord) -> FileReader | None:
-        """What an earlier attempt left of a file in ``wip``."""
-        with suppress(FileNotFoundError), beneath.opened(self.open("wip")) as fd:
-            return DescriptorReader(beneath.open_file(fd, file.path))
-        return None
-
-    def holds(self, file: FileRecord) -> bool:
-        """Whether a file lies in ``files`` and still is what it was when it was verified."""
-        try:
-            with beneath.opened(self.open()) as fd:
-                if not has(fd, file):
-                    return False
-                reader = DescriptorReader(beneath.open_file(fd, file.path))
-        except FileNotFoundError:
-            return False
-        buffer = memoryview(bytearray(min(file.size, MAX_BLOCK)))
-        with reader:
-            for block in file.blocks():
-                view = buffer[: block.length]
-                if reader.readinto(block.offset, view) != block.length:
-                    return False
-                if block_digest(view) != block.digest:
-                    return False
-        return True
-
-    def accept(self, file: FileRecord) -> None:
-        """Move a file whose bytes are verified from ``wip`` to ``files``."""
-        with beneath.opened(self.open("wip", make=True)) as wip:
-            with beneath.opened(self.open("files", make=True)) as files:
-                if not move_in(wip, file.path, files, file.path) and not has(files, file):
-                    raise FileNotFoundError(errno.ENOENT, "The staged file is gone", file.path)
 
     def files(self) -> Iterator[tuple[str, os.stat_result]]:
         """Every regular file in ``files`` but the store's own, with its stat.

@@ -8,6 +8,7 @@ Reading without a staging is how data is measured (digests computed) and verifie
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from tieredstore.artifact import Head
-from tieredstore.backend import FileReader, FileWriter, Readable, Staging
+from tieredstore.backend import FileReader, FileSource, FileWriter, Readable, Staging
 from tieredstore.errors import CorruptData, TieredStoreError, TierTimeout, reason
 from tieredstore.records import BLOCK, Block, FileRecord, block_digest, pack_block
 from tieredstore.reporter import Reporter
@@ -24,6 +25,8 @@ from tieredstore.workers import Watch, Workers
 T = TypeVar("T")
 
 RUN: Final = 32 << 20  # bytes of a large file that one task moves
+_SMALL: Final = 256 << 10  # mean size in bytes below which files count as small
+_BATCH: Final = 64  # small files that one task moves
 DEADLINE: Final = 60.0  # seconds that one read or write may take
 
 
@@ -104,6 +107,16 @@ class _OpenFile:
         return replace(self.record, table=table)
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    file: _OpenFile
+    run: list[Block]
+
+    @property
+    def size(self) -> int:
+        return sum(b.length for b in self.run)
+
+
 class Transfer:
     """One movement of files.
 
@@ -136,6 +149,7 @@ class Transfer:
         self._buffers = threading.local()
         self._lock = threading.Lock()
         self._dead: set[str] = set()
+        self._sources: dict[str, FileSource] = {}
         self._collect = False
         self.moved = Moved()
 
@@ -150,11 +164,8 @@ class Transfer:
             When no copy can be read, or the staging cannot be written.
         """
         open_files = [_OpenFile(f, bool(f.table) or f.size == 0) for f in files]
-        tasks: list[Callable[[], None]] = []
-        for open_file in open_files:
-            tasks.extend(self._tasks(open_file))
-        count = max((c.backend.parallel for c in self._copies), default=1)
-        workers = Workers(count, self._watch, self._deadline, self._on_hang)
+        tasks = [partial(self._batch, batch) for batch in self._batches(open_files)]
+        workers = Workers(self._threads(files), self._watch, self._deadline, self._on_hang)
         try:
             workers.run(tasks)
         finally:
@@ -163,6 +174,12 @@ class Transfer:
         self.moved.files = [f.finished() for f in open_files]
         return self.moved
 
+    def _threads(self, files: Sequence[FileRecord]) -> int:
+        if sum(f.size for f in files) >= _SMALL * len(files):
+            return max((c.backend.parallel for c in self._copies), default=1)
+        target = 1 if self._staging is None else self._staging.parallel_small
+        return max(target, *(c.backend.parallel_small for c in self._copies))
+
     def compare(self, files: Sequence[FileRecord]) -> Moved:
         """Read the files and note in ``damaged`` what differs, instead of stopping there."""
         self._collect = True
@@ -170,12 +187,31 @@ class Transfer:
 
     # -- tasks ----------------------------------------------------------------------------------
 
-    def _tasks(self, file: _OpenFile) -> Iterator[Callable[[], None]]:
+    def _batches(self, files: Sequence[_OpenFile]) -> Iterator[deque[_Part]]:
+        """Runs of large files one by one; small files many together, to spare the hand-over."""
+        batch: deque[_Part] = deque()
+        size = 0
+        for part in (p for f in files for p in self._parts(f)):
+            batch.append(part)
+            size += part.size
+            if size >= RUN or len(batch) >= _BATCH:
+                yield batch
+                batch, size = deque(), 0
+        if batch:
+            yield batch
+
+    def _batch(self, batch: deque[_Part]) -> None:
+        # A thread that is given up on leaves the rest of its batch to the one that takes over.
+        while batch:
+            self._part(batch[0].file, batch[0].run)
+            batch.popleft()
+
+    def _parts(self, file: _OpenFile) -> Iterator[_Part]:
         in_order = self._staging is not None and not self._staging.any_order
         runs = _runs(file, max(file.record.size, 1) if in_order else RUN)
         file.left = len(runs)
         for run in runs:
-            yield partial(self._part, file, run)
+            yield _Part(file, run)
 
     def _part(self, file: _OpenFile, run: list[Block]) -> None:
         self._open(file)
@@ -298,7 +334,7 @@ class Transfer:
         where = f"{copy.backend.place}/{path}"
         self._watch.enter(copy.tier)
         try:
-            with copy.backend.open(path) as reader:
+            with self._source(copy).open(file.record.path) as reader:
                 got = reader.readinto(blocks[0].offset, buffer)
         finally:
             self._watch.leave()
@@ -315,6 +351,15 @@ class Transfer:
                         f"{where}: bytes {block.offset} to {end} differ from the manifest"
                     )
         return digests
+
+    def _source(self, copy: Copy) -> FileSource:
+        with self._lock:
+            found = self._sources.get(copy.tier)
+        if found is None:
+            found = copy.backend.source(copy.folder, copy.head)
+            with self._lock:
+                found = self._sources.setdefault(copy.tier, found)
+        return found
 
     def _check_size(self, copy: Copy, path: str, size: int) -> None:
         found = copy.backend.stat(path).size

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
@@ -12,6 +14,7 @@ from tieredstore.backend import (
     ANY_HEAD,
     Expected,
     FileReader,
+    FileSource,
     FileStat,
     FileWriter,
     FoundHead,
@@ -25,7 +28,7 @@ from tieredstore.errors import HeadConflict
 from tieredstore.marks import Held, Marks
 from tieredstore.records import BLOCK, FileRecord, Records
 from tieredstore.stage import Mount
-from tieredstore.staged import DescriptorReader, Staged, StagedWriter
+from tieredstore.staged import DescriptorReader, Staged, StagedFolders, StagedWriter
 
 _PUBLISH_WAIT = 60.0  # seconds; a publication takes far less, and goes on without the lock
 
@@ -46,6 +49,7 @@ class LocalBackend(Readable, Publishable, Leasable):
             BLOCK  # small enough to stay in a core's cache between read, digest and write
         )
         self.parallel = min(8, os.cpu_count() or 1)
+        self.parallel_small = 1
 
     @property
     def keeps_case(self) -> bool:  # type: ignore[override]
@@ -126,6 +130,19 @@ class LocalBackend(Readable, Publishable, Leasable):
         name = marks.records if file == RECORDS else file
         return "/".join(part for part in (marks.folder, head.data, name) if part)
 
+    def source(self, folder: str, head: Head | None) -> FileSource:
+        """See `Readable.source`; the folder is held, so that all files are of one generation."""
+        if head is None:
+            with beneath.opened(self.mount.root()) as root:
+                return MountedSource(beneath.open_folder(root, folder), "")
+        held = self.mount.hold(folder)
+        if held is None or held.head.generation != head.generation:
+            raise FileNotFoundError(errno.ENOENT, "Replaced or removed meanwhile", folder)
+        try:
+            return MountedSource(os.dup(held.fd), head.data)
+        finally:
+            held.close()
+
     # -- Publishable ----------------------------------------------------------------------------
 
     def begin(self, folder: str, head: Head) -> Staging:
@@ -185,6 +202,22 @@ class LocalBackend(Readable, Publishable, Leasable):
         return leases.file_lock(self.mount.area_path("lease"), key, timeout, on_wait)
 
 
+class MountedSource(FileSource):
+    """The files of a folder that is held open."""
+
+    def __init__(self, fd: int, data: str) -> None:
+        self._root = beneath.Folders(fd)
+        self._data = f"{data}/" if data else ""
+        self._threads = threading.local()
+
+    def open(self, file: str) -> FileReader:
+        """See `FileSource.open`."""
+        folders: beneath.Folders | None = getattr(self._threads, "folders", None)
+        if folders is None:
+            folders = self._threads.folders = beneath.Folders(os.dup(self._root.at("")))
+        return DescriptorReader(folders.open_file(self._data + file))
+
+
 class MountedStaging(Staging):
     """A generation being moved to a mounted place."""
 
@@ -194,18 +227,26 @@ class MountedStaging(Staging):
         self._backend = backend
         self._folder = folder
         self._staged = staged
+        self.parallel_small = backend.parallel_small
+        self._threads = threading.local()
 
     def create(self, file: FileRecord) -> FileWriter:
         """See `Staging.create`."""
-        return StagedWriter(self._staged, file)
+        return StagedWriter(self._folders, file)
 
     def staged(self, file: FileRecord) -> FileReader | None:
         """See `Staging.staged`."""
-        return self._staged.begun(file)
+        return self._folders().begun(file)
 
     def holds(self, file: FileRecord) -> bool:
         """See `Staging.holds`."""
-        return self._staged.holds(file)
+        return self._folders().holds(file)
+
+    def _folders(self) -> StagedFolders:
+        folders: StagedFolders | None = getattr(self._threads, "folders", None)
+        if folders is None:
+            folders = self._threads.folders = StagedFolders(self._staged)
+        return folders
 
     def publish(self, head: Head, records: Records, expected: Expected) -> None:
         """See `Staging.publish`."""

@@ -17,6 +17,10 @@ class RunPodBackend(LocalBackend):
     succeed for everybody.
     """
 
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.parallel_small = 4
+
     def _lease(
         self, key: str, timeout: float | None, on_wait: OnWait
     ) -> AbstractContextManager[None]:
