@@ -1,20 +1,23 @@
 """Configuration to tiers, once, at the edge: TOML, environment, or what is found on the machine.
 
-The only module that reads environment variables: ``TIEREDSTORE_CONFIG`` (a configuration file)
-and ``TIEREDSTORE_RUNPOD_VOLUME`` (where the RunPod volume is mounted).
+The only module that reads environment variables: ``TIEREDSTORE_CONFIG`` (a configuration file),
+``TIEREDSTORE_RUNPOD_VOLUME`` (where the RunPod volume is mounted) and ``TIEREDSTORE_DEBUG``
+(tracebacks on the command line).
 """
 
 from __future__ import annotations
 
-import inspect
+import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from tieredstore import registry
 from tieredstore.artifact import Layout
+from tieredstore.backend import Readable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import ConfigError, InvalidName, TieredStoreError, reason
 from tieredstore.reporter import Reporter
@@ -23,20 +26,36 @@ from tieredstore.tier import Tier
 
 CONFIG_VARIABLE: Final = "TIEREDSTORE_CONFIG"
 VOLUME_VARIABLE: Final = "TIEREDSTORE_RUNPOD_VOLUME"
+DEBUG_VARIABLE: Final = "TIEREDSTORE_DEBUG"
 RUNPOD_VOLUME: Final = "/runpod-volume"
 REPO_LAYOUT: Final = Layout("{name}/{name}", ("{name}",))
 VOLUME_LAYOUT: Final = Layout("data/{name}")
 
-_POLICY: Final[dict[str, type]] = {
-    "name": str,
-    "backend": str,
-    "durable": bool,
-    "read_only": bool,
-    "adopt": bool,
-    "deadline": float,
-    "layout": str,
-    "also_read": list,
+_POLICY: Final = {
+    "name": "str",
+    "backend": "str",
+    "durable": "bool",
+    "read_only": "bool",
+    "adopt": "bool",
+    "deadline": "seconds",
+    "layout": "str",
+    "also_read": "texts",
 }
+_KINDS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
+    "str": (str, "text"),
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+    "seconds": ((int, float), "a positive number of seconds"),
+    "list": (list, "a list"),
+    "texts": (list, "a list of texts"),
+    "dict": (Mapping, "a table such as { key = value }"),
+    "Mapping": (Mapping, "a table such as { key = value }"),
+}
+_NO_S3: Final = (
+    "no backend 's3' in this release; S3 is reached today with backend = \"fsspec\", url = {url} "
+    "and options = {{ endpoint_url = {endpoint} }}, after pip install 'tieredstore[s3]'"
+)
 
 
 def open_store(
@@ -74,18 +93,26 @@ def local_tier(path: str | os.PathLike[str], layout: Layout | None = None) -> Ti
     return Tier("local", LocalBackend(os.fspath(path)), layout or Layout(), adopt=True)
 
 
+def debug() -> bool:
+    """Whether the command line is to show tracebacks: ``TIEREDSTORE_DEBUG`` is set, and not 0."""
+    return os.environ.get(DEBUG_VARIABLE, "") not in {"", "0"}
+
+
 def _tiers(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> list[Tier]:
     if isinstance(config, Mapping):
         return _Source("config", Path.cwd()).tiers(config)
-    path = Path(config) if config is not None else _found_config()
-    if path is None:
-        return found_tiers()
-    table = _read_table(path)
-    return _Source(str(path), path.resolve().parent).tiers(table)
+    if config is not None:
+        return _from_file(Path(config), str(config))
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        return _from_file(Path(named), f"{named} (named by {CONFIG_VARIABLE})")
+    path = _found_config()
+    return found_tiers() if path is None else _from_file(path, str(path))
 
 
 def found_tiers() -> list[Tier]:
     """What is found on this machine: ``./data``, and the RunPod volume where there is one."""
+    _check_folder("data", "./data, the first tier where there is no tieredstore.toml")
     tiers = [local_tier("data", REPO_LAYOUT)]
     volume = runpod_volume()
     if volume is not None:
@@ -101,32 +128,45 @@ def runpod_volume() -> str | None:
 
 
 def _found_config() -> Path | None:
-    named = os.environ.get(CONFIG_VARIABLE)
-    if named:
-        return Path(named)
     here = Path.cwd()
     for folder in (here, *here.parents):
         own, project = folder / "tieredstore.toml", folder / "pyproject.toml"
-        if own.is_file():
+        if os.path.isfile(own):
             return own
-        if project.is_file() and "[tool.tieredstore" in project.read_text(errors="replace"):
+        if os.path.isfile(project) and _has_table(project):
             return project
     return None
 
 
-def _read_table(path: Path) -> Mapping[str, Any]:
+def _has_table(project: Path) -> bool:
+    """Whether a ``pyproject.toml`` has a table for this library, without parsing most of them."""
+    try:
+        lines = project.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False  # somebody else's, above this folder; nothing says that it is meant for us
+    return any(line.lstrip().lstrip("[ ").startswith("tool.tieredstore") for line in lines)
+
+
+def _from_file(path: Path, called: str) -> list[Tier]:
     import tomllib
 
     try:
         with path.open("rb") as file:
-            table = tomllib.load(file)
+            table: Any = tomllib.load(file)
     except OSError as error:
-        raise ConfigError(f"{path}: {reason(error)}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: no valid TOML: {error}") from None
+        raise ConfigError(
+            f"{called}: cannot be read: {error.strerror or error}; expected a TOML file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{called}: no valid TOML: {reason(error)}") from None
+    prefix = ""
     if path.name == "pyproject.toml":
-        table = table.get("tool", {}).get("tieredstore", {})
-    return table
+        for key in ("tool", "tieredstore"):
+            table = table.get(key) if isinstance(table, Mapping) else None
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"{called}: no table [tool.tieredstore]; expected it in this file")
+        prefix = "tool.tieredstore."
+    return _Source(called, path.resolve().parent, f"[[{prefix}tier]]").tiers(table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,53 +175,80 @@ class _Source:
 
     file: str
     folder: Path
+    table: str = "[[tier]]"
 
     def tiers(self, table: Mapping[str, Any]) -> list[Tier]:
-        unknown = sorted(table.keys() - {"tier"})
-        if unknown:
-            raise ConfigError(f"{self.file}: unknown key {unknown[0]!r}; expected [[tier]] tables")
         rows = table.get("tier")
-        if not isinstance(rows, list) or not rows or not all(isinstance(r, Mapping) for r in rows):
-            raise ConfigError(f"{self.file}: expected at least one [[tier]] table")
-        return [self._tier(row, number) for number, row in enumerate(rows, 1)]
+        unknown = sorted(str(key) for key in table.keys() - {"tier"})
+        if unknown:
+            raise ConfigError(
+                f"{self.file}: unknown key {unknown[0]!r}; expected only {self.table} tables"
+            )
+        if not isinstance(rows, Sequence) or isinstance(rows, str) or not rows:
+            raise ConfigError(f"{self.file}: expected at least one {self.table} table, found none")
+        seen: dict[str, int] = {}
+        tiers = []
+        for number, row in enumerate(rows, 1):
+            if not isinstance(row, Mapping):
+                raise ConfigError(f"{self.file}: tier {number} is {row!r}, expected a {self.table}")
+            tier = self._tier(row, number)
+            if seen.setdefault(tier.name, number) != number:
+                raise ConfigError(
+                    f"{self.file}: {self.table} {number}: name {tier.name!r} is taken by "
+                    f"{self.table} {seen[tier.name]}; expected another"
+                )
+            tiers.append(tier)
+        return tiers
 
     def _tier(self, row: Mapping[str, Any], number: int) -> Tier:
-        where = f"{self.file}: [[tier]] {row.get('name', number)!r}"
+        where = f"{self.file}: {self.table} {row.get('name') or number!r}"
         for key, kind in _POLICY.items():
             if key in row:
                 _check_type(row[key], kind, f"{where}: {key}")
         for key in ("name", "backend"):
             if not row.get(key):
                 raise ConfigError(f"{where}: {key} is missing")
-        name = row["name"]
-        try:
-            kind = registry.load(row["backend"])
-        except ConfigError as error:
-            raise ConfigError(f"{where}: backend: {error}") from None
-        backend = self._backend(kind, row, where)
-        mounted = isinstance(backend, LocalBackend)
+        if not row["name"].isprintable() or "," in row["name"]:
+            raise ConfigError(f"{where}: name: control characters and commas are not allowed")
+        backend = self._backend(self._kind(row, where), row, where)
+        if number == 1:
+            _check_first(backend, where)
         return Tier(
-            name,
+            row["name"],
             backend,
             self._layout(row, where, first=number == 1 and row["backend"] == "local"),
             durable=row.get("durable", row["backend"] == "runpod"),
             read_only=row.get("read_only", False),
-            adopt=row.get("adopt", mounted),
+            adopt=row.get("adopt", isinstance(backend, LocalBackend)),
             deadline=float(row.get("deadline", 30.0)),
         )
+
+    def _kind(self, row: Mapping[str, Any], where: str) -> type[Readable]:
+        try:
+            return registry.load(row["backend"])
+        except ConfigError as error:
+            text = str(error)
+            if row["backend"] == "s3" and text.startswith("no backend"):
+                url = json.dumps(row.get("url", "s3://bucket/prefix"), default=str)
+                endpoint = json.dumps(row.get("endpoint_url", "https://host:port"), default=str)
+                text = _NO_S3.format(url=url, endpoint=endpoint)
+            raise ConfigError(f"{where}: backend: {text}") from None
 
     def _layout(self, row: Mapping[str, Any], where: str, *, first: bool) -> Layout:
         usual = VOLUME_LAYOUT if row["backend"] == "runpod" else REPO_LAYOUT if first else Layout()
         if "layout" not in row and "also_read" not in row:
             return usual
+        key = "layout" if "layout" in row else "also_read"
         try:
             return Layout(row.get("layout", usual.write), tuple(row.get("also_read", ())))
-        except (InvalidName, TypeError) as error:
-            raise ConfigError(f"{where}: layout: {error}") from None
+        except InvalidName as error:
+            raise ConfigError(f"{where}: {key}: {error}") from None
 
-    def _backend(self, kind: Any, row: Mapping[str, Any], where: str) -> Any:
+    def _backend(self, kind: type[Readable], row: Mapping[str, Any], where: str) -> Readable:
+        from inspect import signature
+
         options = {k: v for k, v in row.items() if k not in _POLICY}
-        accepted = inspect.signature(kind).parameters
+        accepted = signature(kind).parameters
         for key in sorted(options.keys() - accepted.keys()):
             known = ", ".join(sorted([*accepted, *_POLICY]))
             raise ConfigError(f"{where}: unknown key {key!r}; expected one of {known}")
@@ -190,20 +257,54 @@ class _Source:
         for key, parameter in accepted.items():
             if parameter.default is parameter.empty and key not in options:
                 raise ConfigError(f"{where}: {key} is missing")
-            if key in options and "str" in str(parameter.annotation).split("[", maxsplit=1)[0]:
-                _check_type(options[key], str, f"{where}: {key}")
+            if key in options:
+                _check_type(options[key], _annotated(parameter.annotation), f"{where}: {key}")
         if isinstance(options.get("path"), str):
-            options["path"] = str(self.folder / Path(options["path"]).expanduser())
+            options["path"] = self._path(options["path"], f"{where}: path")
         try:
             return kind(**options)
-        except (TieredStoreError, TypeError, ValueError) as error:
+        except (TieredStoreError, OSError, TypeError, ValueError) as error:
             raise ConfigError(f"{where}: {reason(error)}") from None
 
+    def _path(self, path: str, where: str) -> str:
+        if not path or "\0" in path:
+            raise ConfigError(f"{where} is {path!r}, expected the path of a folder")
+        try:
+            return str(self.folder / Path(path).expanduser())
+        except RuntimeError as error:  # ~nobody
+            raise ConfigError(f"{where} is {path!r}: {error}") from None
 
-def _check_type(value: object, kind: type, where: str) -> None:
-    fits = isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        fits = value > 0
+
+def _annotated(annotation: object) -> str:
+    """The first word of a parameter's annotation: ``str`` of ``str | None``, ``dict`` of …"""
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return text.replace("[", " ").split(" ", maxsplit=1)[0]
+
+
+def _check_first(backend: Readable, where: str) -> None:
+    if not isinstance(backend, LocalBackend):
+        raise ConfigError(
+            f"{where}: backend: the first tier is the one that work reads from, "
+            f'expected a folder on this machine (backend = "local" with path)'
+        )
+    # Only here: a stat on a lower tier would keep a hit waiting for a mount that hangs. There a
+    # wrong path counts as a tier that fails, and is named whenever it is skipped.
+    _check_folder(backend.place, f"{where}: path")
+
+
+def _check_folder(path: str, where: str) -> None:
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise ConfigError(f"{where}: {path} is no folder, expected one")
+
+
+def _check_type(value: object, kind: str, where: str) -> None:
+    if kind not in _KINDS:
+        return
+    types, expected = _KINDS[kind]
+    fits = isinstance(value, types) and (kind == "bool" or not isinstance(value, bool))
+    if fits and kind == "seconds" and isinstance(value, int | float):
+        fits = value > 0 and math.isfinite(value)
+    if fits and kind == "texts" and isinstance(value, list):
+        fits = all(isinstance(item, str) for item in value)
     if not fits:
-        names = {str: "text", bool: "true or false", float: "a positive number", list: "a list"}
-        raise ConfigError(f"{where} is {value!r}, expected {names[kind]}")
+        raise ConfigError(f"{where} is {value!r}, expected {expected}")

@@ -7,12 +7,11 @@ artifact is absent (a pending mark says so) until the required files are all the
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from tieredstore import beneath
-from tieredstore.artifact import Recipe, check_file, new_generation
+from tieredstore.artifact import Recipe, check_file, new_generation, random_hex
 from tieredstore.backends.local import LocalBackend
 from tieredstore.chain import Chain
 from tieredstore.errors import TieredStoreError, TierUnavailable, reason
@@ -66,7 +65,7 @@ class Filling:
         check_file(file)
         mount = self._chain.first.backend.mount
         os.close(mount.area("stage"))
-        return Path(mount.area_path("stage", f"fill-{secrets.token_hex(8)}"))
+        return Path(mount.area_path("stage", f"fill-{random_hex(8)}"))
 
     def put(self, file: str, written: Path) -> dict[str, str]:
         """Put one written file in, atomically, into the first tier and the durable mounted ones.
@@ -150,7 +149,7 @@ class Filling:
 
     def _lay_mark(self, fd: int) -> None:
         mark = Pending("filling", self._generation, required=self._required)
-        temporary = f".tieredstore.{secrets.token_hex(8)}"
+        temporary = f".tieredstore.{random_hex(8)}"
         beneath.write_small(fd, temporary, mark.emit())
         os.rename(temporary, Marks("").pending, src_dir_fd=fd, dst_dir_fd=fd)
         os.fsync(fd)

@@ -1,16 +1,20 @@
 """Backends by name, from the entry-point group ``tieredstore.backends``, loaded one at a time.
 
-The built-in ones are registered the same way by this distribution, and are known here too so that
-they work from a source tree; another distribution that takes one of their names is an error.
+The built-in ones are registered the same way by this distribution, and are known here too: they
+work from a source tree, and a hit on them reads no distribution's metadata. `check_clashes` reads
+it all and refuses a plugin that takes a name which is not its own.
 """
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
-from typing import Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
 from tieredstore.backend import Readable
 from tieredstore.errors import ConfigError, reason
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP: Final = "tieredstore.backends"
 BUILT_IN: Final = {
@@ -22,11 +26,11 @@ BUILT_IN: Final = {
 
 def names() -> list[str]:
     """Every backend that can be asked for, without loading any."""
-    return sorted({*BUILT_IN, *(e.name for e in entry_points(group=GROUP))})
+    return sorted({*BUILT_IN, *(point.name for point in _points())})
 
 
 def load(name: str) -> type[Readable]:
-    """The class of one backend.
+    """The class of one backend; no other is loaded.
 
     Raises
     ------
@@ -34,37 +38,54 @@ def load(name: str) -> type[Readable]:
         When there is none of that name, two distributions offer it, or it cannot be loaded.
     """
     if name in BUILT_IN:
-        point = EntryPoint(name, BUILT_IN[name], GROUP)
-        # Only a name that a plugin could have taken is worth reading every distribution's metadata.
-        return _loaded(point)
-    found = {e.value: e for e in entry_points(group=GROUP, name=name)}
+        return _loaded(name, BUILT_IN[name])
+    found = [point for point in _points() if point.name == name]
     if not found:
         raise ConfigError(f"no backend {name!r}; installed are {', '.join(names())}")
-    if len(found) > 1:
-        raise ConfigError(
-            f"backend {name!r} is offered twice: {', '.join(sorted(found))}; remove one"
-        )
-    return _loaded(next(iter(found.values())))
+    _refuse_two(found)
+    return _loaded(name, found[0].value)
 
 
 def check_clashes() -> None:
-    """Refuse a plugin that takes the name of a built-in backend or of another plugin."""
-    seen: dict[str, str] = dict(BUILT_IN)
-    for point in entry_points(group=GROUP):
-        other = seen.setdefault(point.name, point.value)
-        if other != point.value:
+    """Refuse a plugin that takes the name of a built-in backend or of another plugin.
+
+    Raises
+    ------
+    ConfigError
+        Naming both, and the distribution to remove.
+    """
+    _refuse_two(_points())
+
+
+def _points() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return entry_points(group=GROUP)
+
+
+def _refuse_two(points: Iterable[EntryPoint]) -> None:
+    owners = {name: (value, "tieredstore itself") for name, value in BUILT_IN.items()}
+    for point in points:
+        owner = point.dist.name if point.dist is not None else "an unknown distribution"
+        value, first = owners.setdefault(point.name, (point.value, owner))
+        if value != point.value:
             raise ConfigError(
-                f"backend {point.name!r} is offered twice: {other}, {point.value}; remove one"
+                f"backend {point.name!r} is offered twice: {value} by {first} and {point.value} "
+                f"by {owner}; uninstall {owner}, or have it take another name"
             )
 
 
-def _loaded(point: EntryPoint) -> type[Readable]:
+def _loaded(name: str, value: str) -> type[Readable]:
+    from importlib import import_module
+
+    module, _, attribute = value.partition(":")
     try:
-        loaded = point.load()
+        loaded = getattr(import_module(module), attribute)
     except Exception as error:
         raise ConfigError(
-            f"backend {point.name!r} ({point.value}) cannot be loaded: {reason(error)}"
+            f"backend {name!r} ({value}) cannot be loaded: {reason(error)}; "
+            f"reinstall or upgrade the distribution that offers it"
         ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, Readable)):
-        raise ConfigError(f"backend {point.name!r} ({point.value}) is no Readable backend")
+        raise ConfigError(f"backend {name!r} ({value}) is no subclass of tieredstore's Readable")
     return loaded

@@ -17,15 +17,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
-import shutil
 import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from tieredstore import beneath
-from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, RESERVED, Head, digest128
+from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, RESERVED, Head, digest128, random_hex
 from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError
 from tieredstore.marks import Held, Marks, Pending
 from tieredstore.records import MAX_RECORDS, FileRecord, Records
@@ -197,7 +195,7 @@ class Mount:
             with beneath.opened(beneath.open_folder(root, marks.folder)) as fd:
                 beneath.syncfs(fd)
                 for name, data in ((marks.records, records.emit()), (marks.head, head.emit())):
-                    temporary = f"manifest-{secrets.token_hex(8)}"
+                    temporary = f"manifest-{random_hex(8)}"
                     beneath.write_small(area, temporary, data)
                     beneath.syncfs(area)
                     os.rename(temporary, name, src_dir_fd=area, dst_dir_fd=fd)
@@ -253,7 +251,7 @@ class Mount:
         return True
 
     def _replace(self, root: int, staged: Staged, folder: str, held: Held | None) -> bool:
-        old = f"{AREA}/old/{held.head.generation if held else 'empty'}-{secrets.token_hex(4)}"
+        old = f"{AREA}/old/{held.head.generation if held else 'empty'}-{random_hex(4)}"
         os.close(self.area("old"))
         try:
             if not beneath.exchange(root, staged.path, folder):
@@ -265,7 +263,7 @@ class Mount:
 
     def _move_aside(self, root: int, staged: Staged, folder: str, old: str) -> bool:
         """Replace in two steps, with a note that lets a reader do the second one."""
-        note = f"{digest128(folder.encode())}-{secrets.token_hex(4)}"
+        note = f"{digest128(folder.encode())}-{random_hex(4)}"
         with beneath.opened(self.area("swap")) as swap:
             body = json.dumps({"folder": folder, "staged": staged.path}).encode()
             beneath.write_small(swap, f".{note}", body)
@@ -353,7 +351,7 @@ class Mount:
 
     def _retire_file(self, fd: int, path: str) -> str:
         """Move a file into the store's area: kept for the grace period, out of sight."""
-        name = f"{secrets.token_hex(8)}-{beneath.split(path)[1].lstrip('.')[:200]}"
+        name = f"{random_hex(8)}-{beneath.split(path)[1].lstrip('.')[:200]}"
         with beneath.opened(self.area("old")) as old, suppress(FileNotFoundError):
             beneath.rename(fd, path, old, name)
         return name
@@ -418,7 +416,7 @@ class Mount:
         held = self.hold(folder)
         if held is None or held.head.generation != generation:
             return None
-        place = f"{AREA}/{area}/{generation}-{secrets.token_hex(4)}"
+        place = f"{AREA}/{area}/{generation}-{random_hex(4)}"
         os.close(self.area(area))
         with beneath.opened(self.root()) as root:
             if held.head.kind == "folder" and self._holds_nothing_else(held.fd, held):
@@ -456,6 +454,8 @@ class Mount:
                     if time.time() - os.lstat(path).st_ctime <= grace:
                         continue
                     if os.path.isdir(path) and not os.path.islink(path):
+                        import shutil
+
                         shutil.rmtree(path, ignore_errors=True)
                     else:
                         os.unlink(path)
