@@ -34,18 +34,39 @@ class FsspecBackend(KeyedBackend):
     """
 
     def __init__(self, url: str, options: dict[str, Any] | None = None) -> None:
-        import fsspec
-
-        protocol = url.split("://", 1)[0] if "://" in url else "file"
-        if protocol in {"file", "local"}:
+        protocol, found, rest = url.partition("://")
+        if not found or protocol in {"", "file", "local"}:
             raise ConfigError(f'url {url!r}: use backend = "local" with path for a folder')
-        try:
-            arguments = {"use_listings_cache": False, **(options or {})}
-            self._fs, self._root = fsspec.core.url_to_fs(url, **arguments)
-        except (ImportError, ValueError, TypeError) as error:
-            raise ConfigError(f"url {url!r}: {reason(error)}") from error
-        self._root = self._root.rstrip("/")
-        self.place = f"{protocol}://{self._root.lstrip('/')}"
+        self._url = url
+        self._options = dict(options or {})
+        self._opened: tuple[Any, str] | None = None
+        host, slash, path = rest.partition("?")[0].rstrip("/").partition("/")
+        self.place = f"{protocol}://{host.rpartition('@')[2]}{slash}{path}"
+
+    def _open_fs(self) -> tuple[Any, str]:
+        """The file system and the root in it, made when first asked for.
+
+        A hit never asks, so it loads no fsspec; and a place that cannot be reached, or whose
+        client is not installed, is a tier that fails and not a store that cannot be opened.
+        """
+        if self._opened is None:
+            import fsspec
+
+            try:
+                arguments = {"use_listings_cache": False, **self._options}
+                fs, root = fsspec.core.url_to_fs(self._url, **arguments)
+            except Exception as error:
+                raise TierUnavailable(f"{self.place}: {reason(error)}") from error
+            self._opened = fs, root.rstrip("/")
+        return self._opened
+
+    @property
+    def _fs(self) -> Any:
+        return self._open_fs()[0]
+
+    @property
+    def _root(self) -> str:
+        return self._open_fs()[1]
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root
