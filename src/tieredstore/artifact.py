@@ -32,6 +32,7 @@ RECORDS: Final = ".tieredstore.records"
 
 _GENERATION: Final = re.compile(r"[0-9a-z][0-9a-z-]{7,63}")
 _REFUSED: Final = re.compile(r"[\x00-\x1f\x7f\\]")
+_NESTED: Final = "{name}/{name}"
 _HEX128: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -148,16 +149,24 @@ class Layout:
 
     def folder(self, name: str) -> str:
         """The folder of ``name`` relative to the root."""
-        template = self.write
-        nested = "{name}/{name}"
-        if template.endswith(nested) and "/" in name:
-            head, _, tail = name.partition("/")
-            if head == tail:
-                raise InvalidName(
-                    f"artifact name {name!r}: this tier keeps {head!r} itself in that folder"
-                )
-            template = template.removesuffix(nested) + "{name}"
-        return template.replace("{name}", name)
+        if not self._nested or "/" not in name:
+            return self.write.replace("{name}", name)
+        first, second = name.split("/")[:2]
+        if first == second:
+            raise InvalidName(f"artifact name {name!r}: this tier keeps {first!r} in that folder")
+        return self._flat.replace("{name}", name)
+
+    def inner(self, name: str) -> str:
+        """The folder below which artifacts named ``name/…`` would lie."""
+        return self._flat.replace("{name}", name)
+
+    @property
+    def _nested(self) -> bool:
+        return self.write.endswith(_NESTED)
+
+    @property
+    def _flat(self) -> str:
+        return self.write.removesuffix(_NESTED) + "{name}" if self._nested else self.write
 
     def old_folders(self, name: str) -> list[str]:
         """Folders of older layouts that may hold ``name``."""

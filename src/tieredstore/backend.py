@@ -192,10 +192,10 @@ class Readable(ABC):
             return FileSource(self, lambda file: f"{folder}/{file}" if folder else file)
         return FileSource(self, lambda file: self.data_path(folder, head, file))
 
-    def folders(self) -> Iterator[str]:
-        """Folders of all artifacts that have a head here."""
+    def folders(self, below: str = "") -> Iterator[str]:
+        """Folders of all artifacts that have a head at or below a folder."""
         ending = f"/{HEAD}"
-        for found in self.list(""):
+        for found in self.list(below):
             if found.path.endswith(ending):
                 yield found.path.removesuffix(ending)
 

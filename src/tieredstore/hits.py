@@ -15,9 +15,15 @@ from pathlib import Path
 from typing import Final, Self
 
 from tieredstore import beneath
-from tieredstore.artifact import Recipe, check_file
+from tieredstore.artifact import Recipe, check_file, check_name, parents
 from tieredstore.backends.local import LocalBackend
-from tieredstore.errors import InvalidName, ManifestError, TieredStoreError, UnsafePath
+from tieredstore.errors import (
+    ArtifactExists,
+    InvalidName,
+    ManifestError,
+    TieredStoreError,
+    UnsafePath,
+)
 from tieredstore.got import Got
 from tieredstore.marks import Held
 from tieredstore.records import FileRecord, Records, find
@@ -58,6 +64,24 @@ class FirstTier:
                 if held is not None:
                     return held
         return None
+
+    def check_free(self, name: str) -> None:
+        """Refuse a name that lies inside another artifact's, or holds one.
+
+        Raises
+        ------
+        ArtifactExists
+            When it does.
+        """
+        for above in parents(check_name(name)):
+            held = self.held(above)
+            if held is not None:
+                held.close()
+                raise ArtifactExists(f"{name}: lies inside the artifact {above!r}")
+        for inner in self.backend.folders(self.tier.layout.inner(name)):
+            below = self.tier.layout.name_of(inner)
+            if below is not None and below.startswith(f"{name}/"):
+                raise ArtifactExists(f"{name}: holds the artifact {below!r}")
 
     def got(self, name: str, held: Held, source: str) -> Got:
         """Hand out a held artifact."""

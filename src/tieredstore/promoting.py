@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from tieredstore.adopting import adopt_in_place
-from tieredstore.artifact import Head, check_case_clashes
-from tieredstore.backend import Publishable
+from tieredstore.artifact import Head, check_case_clashes, parents
+from tieredstore.backend import ANY_HEAD, Publishable
 from tieredstore.chain import Chain
 from tieredstore.errors import (
     ArtifactExists,
     ArtifactNotFound,
     CorruptData,
     EvictRefused,
+    HeadConflict,
     PromoteFailed,
     RecipeConflict,
     TieredStoreError,
@@ -24,7 +27,9 @@ from tieredstore.records import Records
 from tieredstore.tier import DAMAGED, PARTIAL, UNMANAGED, UNREACHABLE, WHOLE, Located, Tier
 from tieredstore.transfer import Copy, Transfer
 from tieredstore.verifying import verify_copy
+from tieredstore.workers import PUBLISH_DEADLINE, within
 
+_TRIES: Final = 3
 COPIED, PRESENT, REFUSED, FAILED = "copied", "present", "refused", "failed"
 
 
@@ -97,23 +102,26 @@ class Promotion:
             why = "is the first tier" if tier is self._chain.tiers[0] else "cannot be written"
             return TierOutcome(tier.name, FAILED, f"tier {tier.name!r} {why}")
         try:
-            there = tier.locate(self._name)
-            if there.head is not None and there.head.generation == head.generation:
-                if there.state == WHOLE:
-                    return TierOutcome(tier.name, PRESENT)
-            else:
-                self._check_replaceable(there, head)
             with self._chain.working_on(tier, self._name, "promote"):
-                return self._copy(tier, there, source, head)
+                for _ in range(_TRIES):
+                    there = tier.locate(self._name)
+                    if _has(there, head):
+                        return TierOutcome(tier.name, PRESENT)
+                    self._check_replaceable(there, head)
+                    with suppress(HeadConflict):  # somebody else published meanwhile: look again
+                        return self._copy(tier, there, source, head)
+            return TierOutcome(tier.name, FAILED, "others kept replacing it")
         except RecipeConflict as error:
             return TierOutcome(tier.name, REFUSED, str(error))
         except (OSError, TieredStoreError) as error:
             return TierOutcome(tier.name, FAILED, reason(error))
 
     def _check_replaceable(self, there: Located, head: Head) -> None:
-        if there.state in {DAMAGED, UNREACHABLE} and not (self._replace and there.state == DAMAGED):
+        if there.state == UNREACHABLE:
             raise TierUnavailable(there.detail)
         if not there.present or self._replace:
+            return  # nothing that could be used is there
+        if there.head is not None and there.head.generation == head.generation:
             return
         known = None if there.head is None else there.head.recipe
         if known is None or head.recipe is None or not head.recipe.same_as(known):
@@ -129,15 +137,18 @@ class Promotion:
         backend = tier.backend
         assert isinstance(backend, Publishable)
         records = source.tier.backend.read_records(source.folder, head)
-        self._check_names(tier, records)
+        within(
+            tier.deadline, lambda: self._check_names(tier, there, records), f"tier {tier.name!r}"
+        )
         folder = tier.layout.folder(self._name)
-        staging = backend.begin(folder, head)
+        staging = within(tier.deadline, lambda: backend.begin(folder, head), what)
         files = list(records.files.values())
         self._chain.reporter.started("promote", self._name, sum(f.size for f in files))
         copies = [source.copy(), *self._others(source, head)]
         transfer = Transfer(copies, staging, self._chain.reporter, tier.name)
         moved = transfer.move(files)
-        staging.publish(head, records, there.tag)
+        expected = ANY_HEAD if there.state == DAMAGED else there.tag
+        within(PUBLISH_DEADLINE, lambda: staging.publish(head, records, expected), what)
         place = f"{tier.backend.place}/{folder}"
         self._chain.reporter.finished("promote", self._name, place)
         if source.tier.name in moved.damaged:
@@ -153,17 +164,24 @@ class Promotion:
             w.copy() for w in below if w.head is not None and w.head.generation == head.generation
         ]
 
-    def _check_names(self, tier: Tier, records: Records) -> None:
+    def _check_names(self, tier: Tier, there: Located, records: Records) -> None:
+        """Refuse names that the place cannot keep apart, and artifacts inside one another."""
         if not tier.backend.keeps_case:
             check_case_clashes(records.files, tier.backend.place)
-        for found in tier.backend.folders():
+        if there.head is not None:
+            return
+        for above in parents(self._name):
+            if tier.backend.read_head(tier.layout.folder(above)) is not None:
+                raise ArtifactExists(f"{self._name}: lies inside {above!r} in tier {tier.name!r}")
+        for found in tier.backend.folders(tier.layout.inner(self._name)):
             name = tier.layout.name_of(found)
-            if name is None or name == self._name:
-                continue
-            if name.startswith(f"{self._name}/") or self._name.startswith(f"{name}/"):
-                raise ArtifactExists(
-                    f"{self._name}: tier {tier.name!r} holds {name!r}; one lies inside the other"
-                )
+            if name is not None and name.startswith(f"{self._name}/"):
+                raise ArtifactExists(f"{self._name}: holds {name!r} in tier {tier.name!r}")
+
+
+def _has(there: Located, head: Head) -> bool:
+    same = there.head is not None and there.head.generation == head.generation
+    return same and there.state == WHOLE
 
 
 def _raise_for(name: str, outcomes: Sequence[TierOutcome]) -> None:

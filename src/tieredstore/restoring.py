@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from tieredstore.adopting import adopt_in_place, adopted_generation, unmanaged_records
 from tieredstore.artifact import Head, Recipe, check_case_clashes
@@ -19,6 +21,7 @@ from tieredstore.chain import Chain
 from tieredstore.errors import (
     ArtifactNotFound,
     CorruptData,
+    HeadConflict,
     TieredStoreError,
     TierUnavailable,
     reason,
@@ -27,6 +30,9 @@ from tieredstore.got import Got
 from tieredstore.records import FileRecord, Records, head_of, require
 from tieredstore.tier import DAMAGED, UNMANAGED, UNREACHABLE, Located
 from tieredstore.transfer import Copy, Transfer
+from tieredstore.workers import within
+
+_RECORDS_DEADLINE: Final = 300.0  # seconds; they may be large
 
 
 class Restoration:
@@ -62,10 +68,19 @@ class Restoration:
             same = [w for w in left if _same_generation(w, chosen)]
             try:
                 return self._restore(chosen, same)
+            except HeadConflict:
+                return self._again()
             except (CorruptData, TierUnavailable, FileNotFoundError) as error:
                 self._why.setdefault(chosen.tier.name, reason(error))
             left = [w for w in left if w not in same]
         raise self._not_found(located)
+
+    def _again(self) -> Got:
+        """Serve what somebody else has published in the first tier meanwhile."""
+        got = self._first.hit(self._name, self._files, self._recipe)
+        if got is None:
+            raise HeadConflict(f"{self._name}: kept changing while it was being restored")
+        return got
 
     def _tell_skipped(self, where: Located) -> None:
         if where.state in {DAMAGED, UNREACHABLE}:
@@ -121,6 +136,7 @@ class Restoration:
         if chosen.state == UNMANAGED:
             return self._restore_unmanaged(chosen)
         assert chosen.head is not None
+        self._first.check_free(self._name)
         records = self._read_records(same)
         wanted = list(records.files.values())
         if self._files is not None:
@@ -147,7 +163,8 @@ class Restoration:
         for where in same:
             assert where.head is not None
             try:
-                return where.tier.backend.read_records(where.folder, where.head)
+                read = partial(where.tier.backend.read_records, where.folder, where.head)
+                return within(_RECORDS_DEADLINE, read, f"tier {where.tier.name!r}")
             except TieredStoreError as error:
                 problem = error
                 self._set_aside([where], {where.tier.name: [str(error)]})
@@ -191,7 +208,8 @@ class Restoration:
             if where.head is not None and where.tier.writable:
                 assert isinstance(where.tier.backend, Publishable)
                 with suppress(OSError, TieredStoreError):
-                    kept = where.tier.backend.set_aside(where.folder, where.head)
+                    aside = partial(where.tier.backend.set_aside, where.folder, where.head)
+                    kept = within(where.tier.deadline, aside, f"tier {where.tier.name!r}")
                     text = f"{text}; the copy is kept aside as {kept}"
             self._chain.reporter.corrupt(where.tier.name, text)
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
-from tieredstore.artifact import Recipe, check_file, check_name, parents
+from tieredstore.artifact import Recipe, check_file, check_name
 from tieredstore.backend import Leasable
 from tieredstore.building import Build
 from tieredstore.chain import Chain
-from tieredstore.errors import ArtifactExists, ArtifactNotFound
+from tieredstore.errors import ArtifactNotFound
 from tieredstore.filling import Filling
 from tieredstore.got import Got
 from tieredstore.promoting import Promotion, TierOutcome, evict
@@ -145,12 +145,12 @@ class TieredStore:
         ArtifactExists
             When the name lies inside another artifact's, or holds one.
         """
-        self.check_free(name)
+        self._chain.first.check_free(name)
         return Build(self._chain, name, Recipe.of(recipe), kind="folder")
 
     def create_file(self, name: str, recipe: RecipeLike = None) -> Build:
         """Like `create`, for an artifact that is a single file; write to ``stage.file``."""
-        self.check_free(name)
+        self._chain.first.check_free(name)
         return Build(self._chain, name, Recipe.of(recipe), kind="file")
 
     def fill(self, name: str, required: Sequence[str], recipe: RecipeLike = None) -> Filling:
@@ -158,7 +158,7 @@ class TieredStore:
 
         To readers of the store the artifact is absent until all ``required`` files are there.
         """
-        self.check_free(name)
+        self._chain.first.check_free(name)
         return Filling(self._chain, name, [check_file(f) for f in required], Recipe.of(recipe))
 
     def ensure(
@@ -203,20 +203,6 @@ class TieredStore:
         """The first tier, for this node, and the farthest that can lease, for all nodes."""
         able = [t for t in self.tiers if t.writable and isinstance(t.backend, Leasable)]
         return able[:1] + able[1:][-1:]
-
-    def check_free(self, name: str) -> None:
-        """Refuse a name that lies inside another artifact's or holds one in the first tier."""
-        check_name(name)
-        for above in parents(name):
-            held = self._chain.first.held(above)
-            if held is not None:
-                held.close()
-                raise ArtifactExists(f"{name}: lies inside the artifact {above!r}")
-        first = self._chain.first
-        for inner in first.backend.folders_below(first.tier.layout.folder(name)):
-            below = first.tier.layout.name_of(inner)
-            if below is not None and below.startswith(f"{name}/"):
-                raise ArtifactExists(f"{name}: holds the artifact {below!r}")
 
     # -- keep -----------------------------------------------------------------------------------
 

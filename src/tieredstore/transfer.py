@@ -17,7 +17,13 @@ from typing import Final, TypeVar
 
 from tieredstore.artifact import Head
 from tieredstore.backend import FileReader, FileSource, FileWriter, Readable, Staging
-from tieredstore.errors import CorruptData, TieredStoreError, TierTimeout, reason
+from tieredstore.errors import (
+    CorruptData,
+    TieredStoreError,
+    TierTimeout,
+    TierUnavailable,
+    reason,
+)
 from tieredstore.records import BLOCK, Block, FileRecord, block_digest, pack_block
 from tieredstore.reporter import Reporter
 from tieredstore.workers import Watch, Workers
@@ -323,7 +329,7 @@ class Transfer:
         if self._collect:
             return None
         text = "; ".join(problems) or "; ".join(self.moved.failed.values()) or "no copy is left"
-        raise (CorruptData if corrupt else OSError)(f"{file.record.path}: {text}")
+        raise (CorruptData if corrupt else TierUnavailable)(f"{file.record.path}: {text}")
 
     def _read(
         self, copy: Copy, file: _OpenFile, blocks: list[Block], buffer: memoryview
@@ -371,6 +377,11 @@ class Transfer:
         self._watch.enter("")
         try:
             return call()
+        except TieredStoreError:
+            raise
+        except OSError as error:
+            what = f"tier {self._target!r} cannot be written: {error.strerror or error}"
+            raise OSError(error.errno, what, error.filename) from error
         finally:
             self._watch.leave()
 

@@ -10,9 +10,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from tieredstore.errors import TierTimeout
+
+PUBLISH_DEADLINE: Final = 900.0  # seconds; a flush of all that was written takes its time
 
 T = TypeVar("T")
 Task = Callable[[], None]

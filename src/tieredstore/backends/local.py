@@ -87,19 +87,21 @@ class LocalBackend(Readable, Publishable, Leasable):
                         found = entry.stat(follow_symlinks=False)
                         yield _file_stat(f"{folder}/{path}" if folder else path, found)
 
-    def folders(self) -> Iterator[str]:
-        """See `Readable.folders`; single files with a manifest beside them included."""
-        yield from self.folders_below("")
-
-    def folders_below(self, start: str) -> Iterator[str]:
-        """Folders of artifacts at or below ``start``."""
-        begin, end = f"{RESERVED}.", ".json"
-        for found in self.list(start):
-            folder, name = beneath.split(found.path)
-            if name == HEAD and folder:
-                yield folder
-            elif name.startswith(begin) and name.endswith(end) and name != HEAD:
-                yield f"{folder}/{name[len(begin) : -len(end)]}".lstrip("/")
+    def folders(self, below: str = "") -> Iterator[str]:
+        """See `Readable.folders`; an artifact's own folder is not searched further."""
+        try:
+            with beneath.opened(self.mount.root()) as root:
+                start = beneath.open_folder(root, below)
+        except FileNotFoundError:
+            return
+        with beneath.opened(start):
+            queue = [""]
+            while queue:
+                folder = queue.pop()
+                with suppress(FileNotFoundError):
+                    found, inner = _artifacts_in(start, folder)
+                    queue.extend(inner)
+                    yield from ("/".join(p for p in (below, f) if p) for f in found)
 
     def hold(self, folder: str) -> Held | None:
         """Hold the artifact at ``folder`` open; an interrupted publication is completed first."""
@@ -260,3 +262,20 @@ class MountedStaging(Staging):
 def _file_stat(path: str, found: os.stat_result) -> FileStat:
     tag = f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}"
     return FileStat(path, found.st_size, found.st_mtime_ns, found.st_mode & 0o777, tag)
+
+
+def _artifacts_in(fd: int, folder: str) -> tuple[list[str], list[str]]:
+    """Artifacts that lie directly in a folder, and the folders to look into next."""
+    begin, end = f"{RESERVED}.", ".json"
+    found: list[str] = []
+    inner: list[str] = []
+    with beneath.opened(beneath.open_folder(fd, folder)) as here, os.scandir(here) as entries:
+        for entry in entries:
+            path = f"{folder}/{entry.name}".lstrip("/")
+            if entry.name == HEAD:
+                return [folder], []
+            if entry.name.startswith(begin) and entry.name.endswith(end):
+                found.append(f"{folder}/{entry.name[len(begin) : -len(end)]}".lstrip("/"))
+            elif entry.is_dir(follow_symlinks=False) and entry.name != RESERVED:
+                inner.append(path)
+    return found, inner
