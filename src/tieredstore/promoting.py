@@ -137,9 +137,8 @@ class Promotion:
         backend = tier.backend
         assert isinstance(backend, Publishable)
         records = source.tier.backend.read_records(source.folder, head)
-        within(
-            tier.deadline, lambda: self._check_names(tier, there, records), f"tier {tier.name!r}"
-        )
+        what = f"tier {tier.name!r}"
+        within(tier.deadline, lambda: self._check_names(tier, there, records), what)
         folder = tier.layout.folder(self._name)
         staging = within(tier.deadline, lambda: backend.begin(folder, head), what)
         files = list(records.files.values())
