@@ -106,31 +106,6 @@ class FirstTier:
         """Files of a generation that are here with the right size."""
         return {path for path, f in records.files.items() if _whole(held, f)}
 
-    def unmanaged(self, name: str, files: Sequence[str] | None) -> tuple[str, list[str]] | None:
-        """Files without a manifest that would serve: their folder and their names."""
-        if not self.tier.adopt:
-            return None
-        folder = self.tier.layout.folder(name)
-        if files is None:
-            found = self.backend.mount.unmanaged(folder)
-            return (folder, found) if found else None
-        for place in (folder, *self.tier.layout.old_folders(name)):
-            with suppress(OSError):
-                mark = self.backend.mount.pending(place)
-                known = self.backend.mount.hold(place)
-                if known is not None:
-                    known.close()
-                if mark is None and known is None and self._all_there(place, files):
-                    return place, list(files)
-        return None
-
-    def _all_there(self, folder: str, files: Sequence[str]) -> bool:
-        with beneath.opened(self.backend.mount.root()) as root:
-            with beneath.opened(beneath.open_folder(root, folder)) as fd:
-                for file in files:
-                    beneath.stat_file(fd, check_file(file))
-        return True
-
 
 def _whole(held: Held, file: FileRecord | None) -> bool:
     if file is None:

@@ -109,11 +109,11 @@ class Restoration:
     # -- data without a manifest ----------------------------------------------------------------
 
     def _adopt_first(self) -> Got | None:
-        found = self._first.unmanaged(self._name, self._files)
+        tier = self._first.tier
+        found = tier.unmanaged(self._name, self._files)
         if found is None:
             return None
-        folder, files = found
-        tier = self._first.tier
+        folder, files = found.folder, found.files
         self._chain.reporter.adopted(self._name, tier.name)
         if folder == tier.layout.folder(self._name) and tier.writable:
             with suppress(OSError):

@@ -18,12 +18,22 @@ import errno
 import json
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from tieredstore import beneath
-from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, RESERVED, Head, digest128, random_hex
+from tieredstore.artifact import (
+    HEAD,
+    MAX_HEAD,
+    RECORDS,
+    RESERVED,
+    Head,
+    check_file,
+    digest128,
+    random_hex,
+)
 from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError
 from tieredstore.marks import Held, Marks, Pending
 from tieredstore.records import MAX_RECORDS, FileRecord, Records
@@ -131,16 +141,43 @@ class Mount:
                     return Pending.parse(beneath.read_small(root, path, MAX_HEAD))
         return None
 
-    def unmanaged(self, folder: str) -> list[str]:
-        """Regular files below a folder that has neither head nor pending mark."""
-        marks = Marks(folder)
-        with suppress(FileNotFoundError), beneath.opened(self.root()) as root:
-            with beneath.opened(beneath.open_folder(root, folder)) as fd:
-                if beneath.exists(fd, marks.pending) or beneath.exists(fd, marks.head):
-                    return []
-                found = beneath.walk(fd, RESERVED)
+    def unmanaged(self, folder: str, files: Sequence[str] | None = None) -> list[str]:
+        """What of a folder could be adopted: the files named, or every regular file.
+
+        Nothing where there is a manifest or a pending mark, except that an adopted manifest,
+        which knows no recipe, may grow by files that were not asked for when it was made.
+        """
+        try:
+            with beneath.opened(self.root()) as root:
+                fd = beneath.open_folder(root, folder)
+        except FileNotFoundError:
+            return []
+        with beneath.opened(fd):
+            if beneath.exists(fd, Marks(folder).pending):
+                return []
+            held = self._believable(fd, Marks(folder))
+            if held is None and beneath.exists(fd, Marks(folder).head):
+                return []
+            if files is None:
+                found = beneath.walk(fd, RESERVED) if held is None else iter(())
                 return sorted(p for p, e in found if e.is_file(follow_symlinks=False))
-        return []
+            return self._adoptable(fd, held, files)
+
+    def _adoptable(self, fd: int, held: Held | None, files: Sequence[str]) -> list[str]:
+        known: list[str] = []
+        if held is not None:
+            if held.head.recipe is not None:
+                return []
+            known = list(self.records_of(held).files)
+            if set(files) <= set(known):
+                return []
+        wanted = list(dict.fromkeys([*known, *files]))
+        try:
+            for file in wanted:
+                beneath.stat_file(fd, check_file(file))
+        except FileNotFoundError:
+            return []
+        return wanted
 
     def records_of(self, held: Held) -> Records:
         """The records of a held artifact, verified against its head."""
@@ -194,6 +231,8 @@ class Mount:
         with beneath.opened(self.root()) as root, beneath.opened(self.area("stage")) as area:
             with beneath.opened(beneath.open_folder(root, marks.folder)) as fd:
                 beneath.syncfs(fd)
+                with suppress(FileNotFoundError):  # of an adopted manifest that grows
+                    os.unlink(marks.head, dir_fd=fd)
                 for name, data in ((marks.records, records.emit()), (marks.head, head.emit())):
                     temporary = f"manifest-{random_hex(8)}"
                     beneath.write_small(area, temporary, data)

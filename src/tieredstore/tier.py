@@ -70,26 +70,30 @@ class Tier:
                 found = self.backend.read_head(place)
                 if found is not None:
                     state = PARTIAL if found.partial else WHOLE
-                    return Located(self, state, place, found.head, found.tag)
+                    located = Located(self, state, place, found.head, found.tag)
+                    grown = None if found.head.recipe else self.unmanaged(name, files)
+                    return grown or located
         except ManifestError as error:
             return Located(self, DAMAGED, folder, detail=str(error))
         if isinstance(self.backend, LocalBackend) and self.backend.mount.pending(folder):
             return Located(self, PENDING, folder)
-        return self._unmanaged(name, files)
+        return self.unmanaged(name, files) or Located(self, ABSENT, folder)
 
-    def _unmanaged(self, name: str, files: Sequence[str] | None) -> Located:
+    def unmanaged(self, name: str, files: Sequence[str] | None) -> Located | None:
+        """Data without a manifest that this tier may adopt, or ``None``.
+
+        An old folder holds other things too: only files that are named are taken from there.
+        """
+        if not self.adopt or not isinstance(self.backend, LocalBackend):
+            return None
         folder = self.layout.folder(name)
-        if self.adopt and isinstance(self.backend, LocalBackend):
-            mount = self.backend.mount
-            for place in (folder, *self.layout.old_folders(name)):
-                if place != folder and files is None:
-                    continue  # an old folder holds other things too: only named files are taken
-                with suppress(TieredStoreError):
-                    found = mount.unmanaged(place)
-                    if found and set(files or ()) <= set(found):
-                        named = tuple(found if files is None else files)
-                        return Located(self, UNMANAGED, place, files=named)
-        return Located(self, ABSENT, folder)
+        old = self.layout.old_folders(name) if files is not None else []
+        for place in (folder, *old):
+            with suppress(TieredStoreError):
+                found = self.backend.mount.unmanaged(place, files)
+                if found:
+                    return Located(self, UNMANAGED, place, files=tuple(found))
+        return None
 
 
 @dataclass(frozen=True, slots=True)
