@@ -8,6 +8,7 @@ Every error also inherits the builtin that a caller would catch, and carries a s
     ├── ManifestError         ValueError           manifest
     ├── UnsafePath            PermissionError      unsafe
     ├── ArtifactNotFound      FileNotFoundError    not-found
+    ├── NoSuchFile            FileNotFoundError    no-file
     ├── ArtifactChanged       OSError              changed
     ├── ArtifactExists        FileExistsError      exists
     ├── RecipeConflict        FileExistsError      recipe
@@ -60,6 +61,12 @@ class ArtifactNotFound(TieredStoreError, FileNotFoundError):
     """No tier can serve the artifact; the message lists what each tier said."""
 
     kind = "not-found"
+
+
+class NoSuchFile(TieredStoreError, FileNotFoundError):
+    """The artifact is there, and has no file of that name."""
+
+    kind = "no-file"
 
 
 class ArtifactChanged(TieredStoreError, OSError):

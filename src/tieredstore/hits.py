@@ -19,8 +19,8 @@ from tieredstore.artifact import Recipe, check_file, check_name, parents
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import (
     ArtifactExists,
-    InvalidName,
     ManifestError,
+    NoSuchFile,
     TieredStoreError,
     UnsafePath,
 )
@@ -44,7 +44,7 @@ class FirstTier:
 
         Raises
         ------
-        InvalidName
+        NoSuchFile
             When the generation here is the one asked for and has no such file.
         """
         held = self.held(name)
@@ -140,7 +140,7 @@ class _MappedRecords:
         except ManifestError:
             return None
         if found is None and self._held.head.recipe is not None:
-            raise InvalidName(f"no file {file!r} in this artifact")
+            raise NoSuchFile(f"{self._held.marks.folder}: no file {file!r} in this generation")
         return found
 
     def __exit__(self, *_: object) -> None:

@@ -26,7 +26,7 @@ from typing import Final
 import xxhash
 
 from tieredstore.artifact import Head, Recipe, check_file, check_files, digest128
-from tieredstore.errors import InvalidName, ManifestError
+from tieredstore.errors import ManifestError, NoSuchFile
 
 BLOCK: Final = 1 << 20  # bytes; the length of every block that this library cuts
 MAX_BLOCK: Final = 64 << 20
@@ -267,10 +267,10 @@ def require(records: Records, files: Iterable[str], name: str) -> list[FileRecor
 
     Raises
     ------
-    InvalidName
+    NoSuchFile
         When the artifact has no such file.
     """
     missing = [f for f in files if f not in records.files]
     if missing:
-        raise InvalidName(f"{name}: no file {missing[0]!r} in this generation")
+        raise NoSuchFile(f"{name}: no file {missing[0]!r} in this generation")
     return [records.files[f] for f in files]

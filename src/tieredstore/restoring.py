@@ -22,6 +22,7 @@ from tieredstore.errors import (
     ArtifactNotFound,
     CorruptData,
     HeadConflict,
+    NoSuchFile,
     TieredStoreError,
     TierUnavailable,
     reason,
@@ -68,6 +69,8 @@ class Restoration:
             same = [w for w in left if _same_generation(w, chosen)]
             try:
                 return self._restore(chosen, same)
+            except NoSuchFile:
+                raise
             except HeadConflict:
                 return self._again()
             except (CorruptData, TierUnavailable, FileNotFoundError) as error:

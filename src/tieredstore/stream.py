@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 
 from tieredstore.artifact import Head
 from tieredstore.chain import Chain
-from tieredstore.errors import CorruptData, InvalidName, TieredStoreError, reason
+from tieredstore.errors import CorruptData, NoSuchFile, TieredStoreError, reason
 from tieredstore.records import Block, FileRecord, block_digest
 from tieredstore.tier import PARTIAL, WHOLE, Located
 from tieredstore.transfer import Copy
@@ -91,7 +91,7 @@ def open_verified(chain: Chain, name: str, file: str) -> BinaryIO:
             continue
         record = records.files.get(file)
         if record is None:
-            raise InvalidName(f"{name}: no file {file!r} in this generation")
+            raise NoSuchFile(f"{name}: no file {file!r} in this generation")
         copies = [w.copy() for w in usable if _same(w, where.head)]
         raw = VerifiedStream(chain, copies, record, where.tier.deadline)
         return cast(BinaryIO, io.BufferedReader(raw, 1 << 20))
