@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from tieredstore.backend import Leasable
 from tieredstore.backends.local import LocalBackend
@@ -12,6 +13,7 @@ from tieredstore.errors import ArtifactNotFound, ConfigError
 from tieredstore.hits import FirstTier
 from tieredstore.reporter import Reporter
 from tieredstore.tier import Located, Tier
+from tieredstore.workers import within
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,12 @@ class Chain:
         """Hold a tier's lease where it can be had; without it work is done twice at worst."""
         with ExitStack() as stack:
             if isinstance(tier.backend, Leasable) and not tier.read_only:
+                tell = partial(self.reporter.waiting, name)
                 try:
-                    lease = tier.backend.lease(
-                        f"{name}.{verb}", None, lambda who: self.reporter.waiting(name, who)
-                    )
-                    stack.enter_context(lease)
+                    # Asking for it touches the place, so a mount that hangs is noticed here;
+                    # waiting for it may then take as long as its holder works.
+                    ask = partial(tier.backend.lease, f"{name}.{verb}", None, tell)
+                    stack.enter_context(within(tier.deadline, ask, f"tier {tier.name!r}"))
                 except OSError as error:
                     self.reporter.skipped(tier.name, f"no lease: {error}")
             yield
