@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tieredstore.errors import TieredStoreError, reason
 from tieredstore.reporter import Reporter
-from tieredstore.tier import PARTIAL, Located
+from tieredstore.tier import DAMAGED, PARTIAL, WHOLE, Located
 from tieredstore.transfer import Transfer
 
 
@@ -26,6 +26,9 @@ class Verified:
         Bytes that were compared.
     problems : tuple of str
         What differs, a line each.
+    state : str
+        What the tier said of it, see `Located`; only a ``whole``, ``partial`` or ``damaged`` copy
+        can differ from a manifest.
     """
 
     tier: str
@@ -33,13 +36,19 @@ class Verified:
     generation: str = ""
     size: int = 0
     problems: tuple[str, ...] = ()
+    state: str = WHOLE
+
+    @property
+    def damaged(self) -> bool:
+        """Whether this copy is not what its manifest says; one without any is not damaged."""
+        return not self.ok and self.state in {WHOLE, PARTIAL, DAMAGED}
 
 
 def verify_copy(located: Located, name: str, reporter: Reporter) -> Verified:
     """Read all of one copy and compare it; a partial copy is compared as far as it goes."""
-    tier = located.tier.name
+    tier, state = located.tier.name, located.state
     if located.head is None:
-        return Verified(tier, ok=False, problems=(located.detail or located.state,))
+        return Verified(tier, ok=False, problems=(located.detail or state,), state=state)
     generation = located.head.generation
     copy = located.copy()
     try:
@@ -51,6 +60,7 @@ def verify_copy(located: Located, name: str, reporter: Reporter) -> Verified:
         reporter.started("verify", name, sum(f.size for f in files))
         moved = Transfer([copy], None, reporter).compare(files)
     except (OSError, TieredStoreError) as error:
-        return Verified(tier, ok=False, generation=generation, problems=(reason(error),))
+        why = reason(error)
+        return Verified(tier, ok=False, generation=generation, problems=(why,), state=state)
     problems = tuple(p for found in moved.damaged.values() for p in found)
-    return Verified(tier, not problems, generation, moved.size, problems)
+    return Verified(tier, not problems, generation, moved.size, problems, state)

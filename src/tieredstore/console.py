@@ -1,0 +1,228 @@
+"""What a command line shows: results on stdout, warnings and progress on stderr.
+
+Plain lines everywhere, and tables and bars where a person looks: ``rich`` is imported only then.
+Command lines other than ``tieredstore`` may use it too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from tieredstore.reporter import Reporter
+from tieredstore.views import clean
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+SMALL: Final = 1 << 20  # bytes; less than this is moved before a bar could be read
+
+
+class OutputClosed(Exception):
+    """Whoever read the output, such as ``head``, has gone."""
+
+
+class ConsoleReporter(Reporter):
+    """Tells a command's user what matters, in plain lines on stderr, each once.
+
+    Parameters
+    ----------
+    program : str
+        Begins each line.
+
+    Attributes
+    ----------
+    skipped_tiers : dict
+        Why tiers could not serve, by name.
+    """
+
+    def __init__(self, program: str) -> None:
+        self._program = program
+        self._said: set[str] = set()
+        self.skipped_tiers: dict[str, str] = {}
+
+    def line(self, text: str) -> None:
+        """Write one line on stderr."""
+        with suppress(OSError, ValueError):
+            print(f"{self._program}: {clean(text)}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def warn(self, text: str) -> None:
+        """Write a warning, unless the same one was written before."""
+        if text not in self._said:
+            self._said.add(text)
+            self.line(f"warning: {text}")
+
+    def error(self, text: str) -> None:
+        """Write what went wrong."""
+        self.close()
+        self.line(f"error: {text}")
+
+    def close(self) -> None:
+        """Take away what is shown only while work goes on."""
+
+    def skipped(self, tier: str, why: str) -> None:
+        """See `Reporter.skipped`."""
+        self.skipped_tiers.setdefault(tier, why)
+        self.warn(f"tier {tier!r} skipped: {why}")
+
+    def corrupt(self, tier: str, what: str) -> None:
+        """See `Reporter.corrupt`."""
+        self.warn(f"tier {tier!r} holds a damaged copy, not used: {what}")
+
+    def adopted(self, name: str, tier: str) -> None:
+        """See `Reporter.adopted`."""
+        self.warn(f"{name}: found in tier {tier!r} without a manifest; its recipe is unknown")
+
+    def waiting(self, name: str, holder: str) -> None:
+        """See `Reporter.waiting`."""
+        self.line(f"{name}: waiting for {holder}")
+
+
+class TerminalReporter(ConsoleReporter):
+    """The same, with a bar while bytes move."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__(program)
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def line(self, text: str) -> None:
+        """Write one line on stderr, above the bar where there is one."""
+        progress = self._progress
+        if progress is None:
+            super().line(text)
+            return
+        whole = f"{self._program}: {clean(text)}"
+        progress.console.print(whole, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    def started(self, verb: str, name: str, size: int) -> None:
+        """See `Reporter.started`."""
+        self.close()
+        if size < SMALL:
+            return
+        progress = _bars()
+        self._task = progress.add_task(clean(f"{verb} {name}"), total=size)
+        progress.start()
+        self._progress = progress
+
+    def advanced(self, size: int) -> None:
+        """See `Reporter.advanced`."""
+        progress, task = self._progress, self._task
+        if progress is not None and task is not None:
+            progress.advance(task, size)
+
+    def finished(self, verb: str, name: str, path: str) -> None:
+        """See `Reporter.finished`."""
+        del verb, name, path
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away."""
+        progress, self._progress, self._task = self._progress, None, None
+        if progress is not None:
+            progress.stop()
+
+
+def _bars() -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+def console_reporter(program: str) -> ConsoleReporter:
+    """The reporter that fits: bars where stderr is a terminal, plain lines elsewhere."""
+    return TerminalReporter(program) if _is_terminal(sys.stderr) else ConsoleReporter(program)
+
+
+def _is_terminal(stream: Any) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def show_lines(lines: Sequence[str]) -> None:
+    """Write lines on stdout.
+
+    Raises
+    ------
+    OutputClosed
+        When nobody reads them any more.
+    OSError
+        When they cannot be written.
+    """
+    with _output():
+        for line in lines:
+            print(clean(line))  # noqa: T201
+
+
+def show_json(document: object) -> None:
+    """Write one JSON document on stdout; raises as `show_lines` does."""
+    import json
+
+    with _output():
+        print(json.dumps(document, indent=2, default=str))  # noqa: T201
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table on a terminal, and elsewhere each row as a line of columns between tabs.
+
+    Raises as `show_lines` does.
+    """
+    if not _is_terminal(sys.stdout):
+        with _output():
+            for row in rows:
+                print("\t".join(clean(cell) for cell in row))  # noqa: T201
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(clean(cell)) for cell in row))
+    with _output():
+        Console().print(table)
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    try:
+        if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+        raise OutputClosed from None
+    except OSError as error:
+        _drop_output()
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def _drop_output() -> None:
+    """Let what is still buffered go nowhere, or it would fail again when the process exits."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -1,0 +1,229 @@
+"""What the command shows of results: plain JSON values and short words. Nothing here prints."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from tieredstore.artifact import Recipe
+from tieredstore.errors import PromoteFailed, TieredStoreError, reason
+from tieredstore.got import Got
+from tieredstore.promoting import TierOutcome
+from tieredstore.tier import Located, Tier
+from tieredstore.verifying import Verified
+
+Row = dict[str, Any]
+
+_SPACE: Final = "free some space there and run the command again"
+_RIGHTS: Final = "check who owns it and its mode, or run as a user who may"
+_NEXT_BY_ERRNO: Final[Mapping[int, str]] = {
+    errno.ENOSPC: _SPACE,
+    errno.EDQUOT: _SPACE,
+    errno.EROFS: "make the place writable, or work with another first tier",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EIO: "check the disk or the mount (dmesg says more)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+_NEXT_BY_KIND: Final[Mapping[str, str]] = {
+    "not-found": "tieredstore status shows what there is",
+    "exists": "take another name",
+    "changed": "run the command again",
+    "conflict": "run the command again",
+    "corrupt": "tieredstore verify shows which copies are whole",
+    "manifest": "tieredstore verify shows which copies are whole",
+    "tier": "check the tier, or leave it out of the configuration",
+    "timeout": "check the tier, or leave it out of the configuration",
+    "promote": "put that right and promote again; the first tier's copy is kept",
+    "evict": "promote it, or verify the other copies, before it is evicted",
+    "unsupported": "choose another tier",
+}
+
+
+def tier_row(tier: Tier) -> Row:
+    """One tier of the chain."""
+    return {
+        "name": tier.name,
+        "place": tier.backend.place,
+        "durable": tier.durable,
+        "read_only": tier.read_only,
+    }
+
+
+def copy_rows(located: Iterable[Located]) -> list[Row]:
+    """What each tier has of one artifact, beside the first copy that has a head."""
+    found = list(located)
+    heads = [where for where in found if where.head is not None]
+    return [_copy_row(where, heads[0] if heads else None) for where in found]
+
+
+def _copy_row(where: Located, reference: Located | None) -> Row:
+    head = where.head
+    place = where.tier.backend.place
+    row: Row = {
+        "tier": where.tier.name,
+        "state": where.state,
+        "place": f"{place}/{where.folder}" if where.present else place,
+        "generation": None if head is None else head.generation,
+        "files": len(where.files) or None if head is None else head.files,
+        "size": None if head is None else head.size,
+        "created": None if head is None else head.created,
+        "recipe": None if where.recipe is None else where.recipe.to_json(),
+        "recipe_short": recipe_short(where),
+        "differs": "",
+        "detail": where.detail,
+    }
+    if reference is not None and head is not None:
+        row["differs"] = differs(where, reference)
+    return row
+
+
+def recipe_short(where: Located) -> str:
+    """A recipe in a few words: ``shakespeare 1 subset=0.1 tokenizer=gpt2``."""
+    if where.recipe is None:
+        return "recipe unknown" if where.present else ""
+    recipe = where.recipe
+    options = [f"{key}={_word(value)}" for key, value in sorted(recipe.options.items())]
+    return " ".join(part for part in (recipe.preparer, recipe.version, *options) if part) or "none"
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def differs(where: Located, reference: Located) -> str:
+    """How a copy's generation differs from the reference's; empty for the same generation."""
+    ours, theirs = where.head, reference.head
+    assert ours is not None
+    assert theirs is not None
+    if ours.generation == theirs.generation:
+        return ""
+    age = theirs.created - ours.created
+    said = [f"{duration(abs(age))} {'older' if age > 0 else 'newer'}" if age else "same age"]
+    said.append(_recipes_differ(ours.recipe, theirs.recipe))
+    if ours.files != theirs.files:
+        said.append(f"files {ours.files}, not {theirs.files}")
+    if ours.size != theirs.size:
+        said.append(f"{size(ours.size)}, not {size(theirs.size)}")
+    return f"not as in {reference.tier.name}: {', '.join(said)}"
+
+
+def _recipes_differ(ours: Recipe | None, theirs: Recipe | None) -> str:
+    if ours is None or theirs is None:
+        return "recipe unknown"
+    if ours.same_as(theirs):
+        return "same recipe"
+    one, other = _flat(ours), _flat(theirs)
+    keys = sorted(k for k in one.keys() | other.keys() if one.get(k) != other.get(k))
+    return ", ".join(f"{k} {one.get(k, 'unset')}, not {other.get(k, 'unset')}" for k in keys)
+
+
+def _flat(recipe: Recipe) -> dict[str, str]:
+    named = {"preparer": recipe.preparer, "version": recipe.version}
+    options = {k: _word(v) for k, v in recipe.options.items()}
+    return {**named, **options, **{k: str(v)[:12] for k, v in recipe.inputs.items()}}
+
+
+def got_row(got: Got, first: str) -> Row:
+    """What a restore gave."""
+    return {
+        "name": got.name,
+        "path": str(got.path),
+        "source": got.source,
+        "hit": got.source == first,
+        "generation": got.generation or None,
+        "recipe": None if got.recipe is None else got.recipe.to_json(),
+    }
+
+
+def outcome_row(outcome: TierOutcome) -> Row:
+    """What one tier did with a promote."""
+    return {
+        "tier": outcome.tier,
+        "action": outcome.action,
+        "size": outcome.size,
+        "detail": outcome.detail,
+    }
+
+
+def verified_row(verified: Verified) -> Row:
+    """What one tier's copy is worth."""
+    return {
+        "tier": verified.tier,
+        "ok": verified.ok,
+        "damaged": verified.damaged,
+        "generation": verified.generation or None,
+        "size": verified.size,
+        "problems": list(verified.problems),
+    }
+
+
+def worth(verified: Verified) -> str:
+    """What one tier's copy is worth, in words."""
+    if verified.ok:
+        return f"ok, {size(verified.size)} compared"
+    problems = "; ".join(verified.problems)
+    if verified.damaged:
+        return f"damaged: {problems}"
+    return f"not compared: {problems}"
+
+
+def error_row(error: BaseException) -> Row:
+    """An error, for whoever reads JSON."""
+    kind = "os" if isinstance(error, OSError) else "unexpected"
+    if isinstance(error, TieredStoreError):
+        kind = error.kind
+    row: Row = {"kind": kind, "message": explained(error)}
+    if isinstance(error, PromoteFailed):
+        row["tiers"] = [outcome_row(o) for o in error.outcomes if isinstance(o, TierOutcome)]
+    return row
+
+
+def explained(error: BaseException) -> str:
+    """One line: what failed, and what to do next."""
+    if not isinstance(error, OSError | TieredStoreError):
+        hint = "set TIEREDSTORE_DEBUG=1 for the traceback, and report it"
+        return f"unexpected {reason(error)}; {hint}"
+    step = _NEXT_BY_KIND.get(getattr(error, "kind", ""), "")
+    if not isinstance(error, TieredStoreError):
+        step = _NEXT_BY_ERRNO.get(error.errno or 0, "put that right and run the command again")
+    return "; ".join(part for part in (reason(error), step) if part)
+
+
+def size(count: int | None) -> str:
+    """Bytes for people: ``1.2 MB``."""
+    if count is None:
+        return ""
+    for unit, length in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= length:
+            return f"{count / length:.1f} {unit}"
+    return f"{count} B"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``3 h``."""
+    for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def age(created: int | None) -> str:
+    """How long ago a generation was published."""
+    return "" if created is None else duration(max(0.0, time.time() - created))
+
+
+def when(created: int | None) -> str:
+    """When a generation was published, UTC, ISO 8601."""
+    return "" if created is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(created))
+
+
+def clean(text: str) -> str:
+    """One printable line: what a tier's names or messages hold cannot steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
