@@ -207,6 +207,13 @@ class FileWriter(ABC):
     def write(self, offset: int, data: memoryview) -> None:
         """Write verified bytes at ``offset``; in order unless the staging allows any order."""
 
+    def continues(self, begun: FileReader) -> bool:  # noqa: ARG002
+        """Whether what `Staging.staged` gave is this very file, so that it need not be written.
+
+        Another that moves the same generation may have taken the one away in between.
+        """
+        return False
+
     @abstractmethod
     def close(self) -> None:
         """The file is whole."""

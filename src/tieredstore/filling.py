@@ -15,7 +15,6 @@ from tieredstore.artifact import Recipe, check_file, new_generation, random_hex
 from tieredstore.backends.local import LocalBackend
 from tieredstore.chain import Chain
 from tieredstore.errors import TieredStoreError, TierUnavailable, reason
-from tieredstore.marks import Marks, Pending
 from tieredstore.records import FileRecord, Records, head_of
 from tieredstore.staged import move_in
 from tieredstore.tier import Tier
@@ -137,22 +136,14 @@ class Filling:
     ) -> str:
         mount = backend.mount
         folder = tier.layout.folder(self._name)
-        os.close(mount.area("stage"))
+        mount.mark_filling(folder, self._generation, self._required)
         with beneath.opened(mount.root()) as root:
             with beneath.opened(beneath.make_folder(root, folder)) as fd:
-                self._lay_mark(fd)
                 if tier is self._chain.first.tier:
                     self._take(mount.area("stage"), written.name, fd, record.path)
                 else:
                     self._copy_into(backend, fd, record)
         return os.path.join(mount.path, folder, record.path)
-
-    def _lay_mark(self, fd: int) -> None:
-        mark = Pending("filling", self._generation, required=self._required)
-        temporary = f".tieredstore.{random_hex(8)}"
-        beneath.write_small(fd, temporary, mark.emit())
-        os.rename(temporary, Marks("").pending, src_dir_fd=fd, dst_dir_fd=fd)
-        os.fsync(fd)
 
     def _take(self, area: int, name: str, fd: int, path: str) -> None:
         with beneath.opened(area):

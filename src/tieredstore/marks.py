@@ -89,10 +89,12 @@ class Held:
         """
         found = beneath.open_file(self.fd, self._at(file))
         try:
-            data = beneath.read_small(self.fd, self.marks.head, MAX_HEAD)
-            same = Head.parse(data, file).generation == self.head.generation
-            if same and not beneath.exists(self.fd, self.marks.pending):
-                return found
+            # The mark before the head: a publication in place lays the mark before it moves a
+            # file, and puts its head in place before it lifts the mark.
+            if not pending_entries(self.fd, self.marks):
+                data = beneath.read_small(self.fd, self.marks.head, MAX_HEAD)
+                if Head.parse(data, file).generation == self.head.generation:
+                    return found
         except (FileNotFoundError, ManifestError):
             pass
         os.close(found)
@@ -105,13 +107,18 @@ class Pending:
 
     ``kind`` is ``publishing`` (everything is staged and whoever comes next completes it),
     ``filling`` (files are being put in one by one; absent until the required ones are there) or
-    ``removing``.
+    ``removing`` (files are being taken to ``area``; whoever comes next completes it).
     """
 
     kind: str
     generation: str = ""
     area: str = ""
     required: tuple[str, ...] = ()
+
+    @property
+    def entry(self) -> str:
+        """The name of its entry in the mark's folder."""
+        return f"{self.kind}-{self.generation}"
 
     def emit(self) -> bytes:
         """The mark as it is written."""
@@ -128,8 +135,36 @@ class Pending:
         """Read a mark; one that makes no sense still means pending."""
         with suppress(ValueError, KeyError, TypeError, AttributeError):
             body = json.loads(data)
-            if body["kind"] == "publishing" and body["area"] in {"stage", "part"}:
-                return cls("publishing", check_generation(body["generation"]), body["area"])
-            if body["kind"] == "filling":
-                return cls("filling", required=tuple(str(f) for f in body["required"]))
-        return cls("removing")
+            kind, area = body["kind"], body["area"]
+            if kind == "publishing" and area in {"stage", "part"}:
+                return cls(kind, check_generation(body["generation"]), area)
+            if kind == "removing" and area in {"old", "damaged"}:
+                return cls(kind, check_generation(body["generation"]), area)
+            if kind == "filling":
+                required = tuple(str(f) for f in body["required"])
+                return cls(kind, check_generation(body["generation"]), required=required)
+        return cls("filling")
+
+
+def pending_entries(fd: int, marks: Marks) -> list[str]:
+    """The entries of the mark below ``fd``; none where there is no mark, or it has been lifted."""
+    if not beneath.exists(fd, marks.pending):
+        return []
+    try:
+        with beneath.opened(beneath.open_folder(fd, marks.pending)) as there:
+            return sorted(os.listdir(there))
+    except FileNotFoundError:
+        # A regular file of that name is no mark of this library: it hides the artifact as well.
+        return ["filling-"] if beneath.exists(fd, marks.pending) else []
+
+
+def read_mark(fd: int, marks: Marks) -> Pending | None:
+    """What the mark below ``fd`` says, or ``None`` where there is none."""
+    for entry in reversed(pending_entries(fd, marks)):  # removing, publishing, filling
+        try:
+            with beneath.opened(beneath.open_folder(fd, marks.pending)) as there:
+                mark = Pending.parse(beneath.read_small(there, entry, MAX_HEAD))
+        except FileNotFoundError:
+            continue  # lifted meanwhile
+        return mark if mark.entry == entry else Pending("filling")
+    return None

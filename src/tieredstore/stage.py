@@ -27,7 +27,6 @@ from tieredstore import beneath
 from tieredstore.artifact import (
     HEAD,
     MAX_HEAD,
-    RECORDS,
     RESERVED,
     Head,
     check_file,
@@ -35,11 +34,13 @@ from tieredstore.artifact import (
     random_hex,
 )
 from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError
-from tieredstore.marks import Held, Marks, Pending
-from tieredstore.records import MAX_RECORDS, FileRecord, Records
-from tieredstore.staged import AREA, MARK, PARTIAL, Staged, has, move_in
+from tieredstore.inplace import finish_filling, lay_mark, lift_mark, remove_forward, roll_forward
+from tieredstore.marks import Held, Marks, Pending, pending_entries, read_mark
+from tieredstore.records import MAX_RECORDS, Records
+from tieredstore.staged import AREA, Staged, has, move_in
 
 _ATTEMPTS: Final = 50
+_LOOKS: Final = 3
 GRACE: Final = 3600.0  # seconds that an old generation stays for those who still read it
 
 
@@ -89,10 +90,16 @@ class Mount:
         ManifestError
             When there is a head that cannot be believed.
         """
-        found = self._hold(folder)
-        if found is None and self._help_swaps(folder):
+        quiet = 0
+        for _ in range(_ATTEMPTS):
             found = self._hold(folder)
-        return found
+            if found is not None or self.pending(folder) is not None:
+                return found
+            # A replacement in two steps that has just ended leaves no note: look once more.
+            quiet = 0 if self._help_swaps(folder) else quiet + 1
+            if quiet == _LOOKS:
+                break
+        return None
 
     def _hold(self, folder: str) -> Held | None:
         try:
@@ -114,15 +121,12 @@ class Mount:
     def _held(self, fd: int, marks: Marks) -> Held | None:
         """Hold the open folder, which is closed where there is nothing whole in it."""
         try:
-            # The head before the mark: a publication in place lays the mark before it takes the
-            # head away. One that ends between the two looks leaves neither, so look once more.
-            for _ in range(2):
-                data = None
-                with suppress(FileNotFoundError):
-                    data = beneath.read_small(fd, marks.head, MAX_HEAD)
-                if beneath.exists(fd, marks.pending):
+            # The head on both sides of the mark: it was in place while nothing was under way.
+            for _ in range(_LOOKS):
+                data = _small(fd, marks.head)
+                if pending_entries(fd, marks):
                     break
-                if data is not None:
+                if data is not None and data == _small(fd, marks.head):
                     head = Head.parse(data, os.path.join(self.path, marks.folder, marks.head))
                     return Held(fd, marks, head, beneath.exists(fd, marks.partial))
         except BaseException:
@@ -137,8 +141,10 @@ class Mount:
             for kind in ("folder", "file"):
                 marks = Marks.of(folder, kind)
                 with suppress(FileNotFoundError):
-                    path = f"{marks.folder}/{marks.pending}".lstrip("/")
-                    return Pending.parse(beneath.read_small(root, path, MAX_HEAD))
+                    with beneath.opened(beneath.open_folder(root, marks.folder)) as fd:
+                        mark = read_mark(fd, marks)
+                    if mark is not None:
+                        return mark
         return None
 
     def unmanaged(self, folder: str, files: Sequence[str] | None = None) -> list[str]:
@@ -153,7 +159,7 @@ class Mount:
         except FileNotFoundError:
             return []
         with beneath.opened(fd):
-            if beneath.exists(fd, Marks(folder).pending):
+            if pending_entries(fd, Marks(folder)):
                 return []
             held = self._believable(fd, Marks(folder))
             if held is None and beneath.exists(fd, Marks(folder).head):
@@ -205,18 +211,15 @@ class Mount:
         HeadConflict
             When others kept replacing the artifact at the same time.
         """
-        with suppress(FileNotFoundError):  # gone: published by another that moves this generation
-            staged.write_manifest(replace(head, data=""), records)
-            with beneath.opened(staged.open()) as fd:
-                beneath.syncfs(fd)
-        for _ in range(_ATTEMPTS):
-            self.complete(folder)
-            if not staged.exists():
-                break
-            if self._place(staged, folder, head):
-                self._sync_folder(folder)
-                staged.tidy()
-                return
+        if staged.write_manifest(replace(head, data=""), records):
+            for _ in range(_ATTEMPTS):
+                self.complete(folder)
+                if not staged.exists():
+                    break
+                if self._place(staged, folder, head, records):
+                    self._sync_folder(folder)
+                    staged.tidy()
+                    return
         held = self.hold(folder)
         if held is None or held.head.generation != head.generation:
             raise HeadConflict(f"{self.path}/{folder}: kept changing while it was being published")
@@ -239,12 +242,29 @@ class Mount:
                     beneath.syncfs(area)
                     os.rename(temporary, name, src_dir_fd=area, dst_dir_fd=fd)
                 os.fsync(fd)
-                for name in (marks.partial, marks.pending):
-                    with suppress(FileNotFoundError):
-                        os.unlink(name, dir_fd=fd)
+                with suppress(FileNotFoundError):
+                    os.unlink(marks.partial, dir_fd=fd)
+                lift_mark(fd, marks, Pending("filling", head.generation))
                 os.fsync(fd)
 
-    def _place(self, staged: Staged, folder: str, head: Head) -> bool:
+    def mark_filling(self, folder: str, generation: str, required: tuple[str, ...]) -> None:
+        """Hide the artifact at ``folder``, made where it is missing, while files are put in.
+
+        Raises
+        ------
+        HeadConflict
+            When others kept publishing it at the same time.
+        """
+        mark = Pending("filling", generation, required=required)
+        for _ in range(_ATTEMPTS):
+            with beneath.opened(self.area("stage")) as area, beneath.opened(self.root()) as root:
+                with beneath.opened(beneath.make_folder(root, folder)) as fd:
+                    if lay_mark(area, fd, Marks(folder), mark):
+                        return
+            self.complete(folder)
+        raise HeadConflict(f"{self.path}/{folder}: kept being published while files were put in")
+
+    def _place(self, staged: Staged, folder: str, head: Head, records: Records) -> bool:
         marks = Marks.of(folder, head.kind)
         with beneath.opened(self.root()) as root:
             os.close(beneath.make_folder(root, beneath.split(folder)[0]))
@@ -258,7 +278,7 @@ class Mount:
                 if head.kind == "folder" and not same and self._holds_nothing_else(fd, held):
                     return self._replace(root, staged, folder, held)
                 if same:
-                    return self._add_files(staged, fd, marks)
+                    return self._add_files(staged, fd, marks, records)
                 return self._place_one_by_one(staged, fd, marks)
 
     def _believable(self, fd: int, marks: Marks) -> Held | None:
@@ -278,7 +298,7 @@ class Mount:
                 return False
             if not entry.is_file(follow_symlinks=False):
                 return False
-        return not beneath.exists(fd, Marks("").pending)
+        return not pending_entries(fd, Marks(""))
 
     def _place_new(self, root: int, staged: Staged, folder: str) -> bool:
         try:
@@ -330,83 +350,38 @@ class Mount:
                 with beneath.opened(self.root()) as root:
                     body = json.loads(beneath.read_small(root, f"{AREA}/swap/{note}", MAX_HEAD))
                     staged = Staged.of_path(self.path, str(body["staged"]))
-                    if body["folder"] == folder and staged is not None and staged.exists():
+                    if body["folder"] != folder or staged is None:
+                        continue
+                    if staged.exists():
                         self._place_new(root, staged, folder)
+                    else:  # the second step is done, its author was stopped before he said so
+                        os.unlink(self.area_path("swap", note))
         return bool(notes)
 
     def _place_one_by_one(self, staged: Staged, fd: int, marks: Marks) -> bool:
         """Put the staged files in beside what lies there already, under a pending mark."""
         mark = Pending("publishing", staged.generation, staged.area)
-        with beneath.opened(staged.open("")) as home:
-            beneath.write_small(home, MARK, mark.emit())
-            beneath.syncfs(home)
-            os.rename(MARK, marks.pending, src_dir_fd=home, dst_dir_fd=fd)
-        os.fsync(fd)
-        self._roll_forward(staged, fd, marks)
+        with beneath.opened(self.area("stage")) as area:
+            if not lay_mark(area, fd, marks, mark):
+                return False  # another publication is under way: complete it first
+        roll_forward(staged, fd, marks, self._retire_file)
         return True
 
-    def _roll_forward(self, staged: Staged, fd: int, marks: Marks) -> None:
-        """Bring a publication in place to its end; every step may have been done already."""
-        named_before = self._retire_head(staged.generation, fd, marks)
-        with suppress(FileNotFoundError), beneath.opened(staged.open()) as source:
-            records = staged.read_records(source)
-            if records is not None:
-                for path in records.files:
-                    move_in(source, path, fd, path)
-                for path in named_before - records.files.keys():
-                    self._retire_file(fd, path)
-                move_in(source, RECORDS, fd, marks.records)
-            move_in(source, PARTIAL, fd, marks.partial)
-            beneath.syncfs(fd)
-            move_in(source, HEAD, fd, marks.head)
-            os.fsync(fd)
-        with suppress(FileNotFoundError):
-            head = Head.parse(beneath.read_small(fd, marks.head, MAX_HEAD), marks.head)
-            mark = Pending.parse(beneath.read_small(fd, marks.pending, MAX_HEAD))
-            if head.generation == mark.generation == staged.generation:
-                os.unlink(marks.pending, dir_fd=fd)
-                staged.delete()
-
-    def _retire_head(self, coming: str, fd: int, marks: Marks) -> frozenset[str]:
-        """Take the old head away, not the coming one; say which files it named."""
-        named: frozenset[str] = frozenset()
-        with suppress(TieredStoreError, FileNotFoundError):
-            head = Head.parse(beneath.read_small(fd, marks.head, MAX_HEAD), marks.head)
-            if head.generation == coming:
-                return named
-            with suppress(TieredStoreError):
-                named = frozenset(
-                    self.records_of(Held(os.dup(fd), marks, head, partial=False)).files
-                )
-        with beneath.opened(self.area("old")) as old:
-            name = self._retire_file(fd, marks.head)
-            with suppress(TieredStoreError, FileNotFoundError):
-                moved = Head.parse(beneath.read_small(old, name, MAX_HEAD), name)
-                if moved.generation == coming:  # another helper was faster: put it back
-                    os.rename(name, marks.head, src_dir_fd=old, dst_dir_fd=fd)
-        with suppress(FileNotFoundError):
-            os.unlink(marks.partial, dir_fd=fd)
-        return named
-
-    def _retire_file(self, fd: int, path: str) -> str:
+    def _retire_file(self, fd: int, path: str) -> None:
         """Move a file into the store's area: kept for the grace period, out of sight."""
         name = f"{random_hex(8)}-{beneath.split(path)[1].lstrip('.')[:200]}"
         with beneath.opened(self.area("old")) as old, suppress(FileNotFoundError):
             beneath.rename(fd, path, old, name)
-        return name
 
-    def _add_files(self, staged: Staged, fd: int, marks: Marks) -> bool:
+    def _add_files(self, staged: Staged, fd: int, marks: Marks, records: Records) -> bool:
         """More files of the generation that is there already; each appears whole."""
         with suppress(FileNotFoundError), beneath.opened(staged.open()) as source:
-            records = staged.read_records(source)
-            files: dict[str, FileRecord] = dict(records.files) if records else {}
-            for path in files:
+            for path in records.files:
                 move_in(source, path, fd, path)
             beneath.syncfs(fd)
-            if all(has(fd, f) for f in files.values()):
+            if all(has(fd, f) for f in records.files.values()):
                 with suppress(FileNotFoundError):
                     os.unlink(marks.partial, dir_fd=fd)
-        staged.delete()
         return True
 
     def complete(self, folder: str) -> None:
@@ -416,15 +391,23 @@ class Mount:
                 marks = Marks.of(folder, kind)
                 with suppress(FileNotFoundError):
                     with beneath.opened(beneath.open_folder(root, marks.folder)) as fd:
-                        mark = Pending.parse(beneath.read_small(fd, marks.pending, MAX_HEAD))
-                        if mark.kind == "publishing":
-                            staged = Staged(self.path, mark.area, mark.generation)
-                            self._roll_forward(staged, fd, marks)
+                        mark = read_mark(fd, marks)
+                        if mark is not None:
+                            self._complete_mark(fd, marks, mark)
         if self._swap_notes(folder):
             with suppress(ManifestError):
                 held = self.hold(folder)  # helps
                 if held is not None:
                     held.close()
+
+    def _complete_mark(self, fd: int, marks: Marks, mark: Pending) -> None:
+        if mark.kind == "publishing":
+            staged = Staged(self.path, mark.area, mark.generation)
+            roll_forward(staged, fd, marks, self._retire_file)
+        elif mark.kind == "removing":
+            self._remove_forward(fd, marks, mark)
+        else:
+            finish_filling(fd, marks, mark)
 
     def _sync_folder(self, folder: str) -> None:
         with suppress(FileNotFoundError), beneath.opened(self.root()) as root:
@@ -460,24 +443,31 @@ class Mount:
         with beneath.opened(self.root()) as root:
             if held.head.kind == "folder" and self._holds_nothing_else(held.fd, held):
                 beneath.rename(root, folder, root, place)
+                if not self._took(root, place, generation):
+                    with suppress(OSError):  # published just then: put it back
+                        beneath.rename(root, place, root, folder)
+                    return None
                 self._sync_folder(folder)
                 return place
-            with beneath.opened(beneath.make_folder(root, place)) as target:
-                self._retire_one_by_one(held, target)
-        return place
+        mark = Pending("removing", generation, area)
+        with beneath.opened(self.area("stage")) as own:
+            if not lay_mark(own, held.fd, held.marks, mark):
+                return None  # being replaced
+        return self._remove_forward(held.fd, held.marks, mark)
 
-    def _retire_one_by_one(self, held: Held, target: int) -> None:
-        marks = held.marks
-        beneath.write_small(held.fd, marks.pending, Pending("removing").emit())
-        os.fsync(held.fd)
-        with suppress(TieredStoreError, FileNotFoundError):
-            for path in self.records_of(held).files:
-                move_in(held.fd, path, target, path)
-        move_in(held.fd, marks.records, target, RECORDS)
-        move_in(held.fd, marks.head, target, HEAD)
-        with suppress(FileNotFoundError):
-            os.unlink(marks.partial, dir_fd=held.fd)
-        os.unlink(marks.pending, dir_fd=held.fd)
+    def _took(self, root: int, place: str, generation: str) -> bool:
+        with suppress(FileNotFoundError, TieredStoreError):
+            data = beneath.read_small(root, f"{place}/{HEAD}", MAX_HEAD)
+            return Head.parse(data, place).generation == generation
+        return False
+
+    def _remove_forward(self, fd: int, marks: Marks, mark: Pending) -> str:
+        place = f"{AREA}/{mark.area}/{mark.generation}-{random_hex(4)}"
+        os.close(self.area(mark.area))
+        with beneath.opened(self.root()) as root:
+            with beneath.opened(beneath.make_folder(root, place)) as target:
+                remove_forward(fd, marks, mark, target)
+        return place
 
     def delete(self, place: str) -> None:
         """Delete something that `retire` put away."""
@@ -498,3 +488,9 @@ class Mount:
                         shutil.rmtree(path, ignore_errors=True)
                     else:
                         os.unlink(path)
+
+
+def _small(fd: int, name: str) -> bytes | None:
+    with suppress(FileNotFoundError):
+        return beneath.read_small(fd, name, MAX_HEAD)
+    return None

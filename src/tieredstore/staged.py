@@ -17,12 +17,11 @@ from typing import Final
 from tieredstore import beneath
 from tieredstore.artifact import HEAD, RECORDS, RESERVED, Head, check_generation
 from tieredstore.backend import FileReader, FileWriter
-from tieredstore.errors import ManifestError, TieredStoreError
-from tieredstore.records import MAX_RECORDS, FileRecord, Records, block_digest
+from tieredstore.errors import ManifestError
+from tieredstore.records import FileRecord, Records, block_digest
 
 AREA: Final = RESERVED
 PARTIAL: Final = ".tieredstore.partial"
-MARK: Final = "mark"
 
 
 class DescriptorReader(FileReader):
@@ -123,6 +122,12 @@ class StagedWriter(FileWriter):
         """See `FileWriter.write`."""
         beneath.write_all(self._fd, data, offset)
 
+    def continues(self, begun: FileReader) -> bool:
+        """See `FileWriter.continues`."""
+        if not isinstance(begun, DescriptorReader):
+            return False
+        return os.path.samestat(begun.stat(), os.fstat(self._fd))
+
     def close(self) -> None:
         """See `FileWriter.close`."""
         try:
@@ -197,21 +202,35 @@ class Staged:
             for path, _ in beneath.walk(fd, RESERVED):
                 yield path, beneath.stat_file(fd, path)
 
-    def write_manifest(self, head: Head, records: Records) -> None:
-        """Write records and head beside the staged files, and whether all of them are here."""
-        with beneath.opened(self.open(make=True)) as fd:
-            if not all(has(fd, f) for f in records.files.values()):
+    def write_manifest(self, head: Head, records: Records) -> bool:
+        """Write records and head beside the staged files, and whether all of them are here.
+
+        What lies there but is not of this generation (an older copy, where an earlier
+        replacement was stopped right after its exchange) is dropped. All is flushed at once.
+
+        Returns
+        -------
+        bool
+            False when nothing is staged: another that moves this generation has published it.
+        """
+        with suppress(FileNotFoundError), beneath.opened(self.open()) as fd:
+            there = [has(fd, f) for f in records.files.values()]
+            if not any(there):
+                return False
+            if self.area == "part":
+                for path in [p for p, _ in beneath.walk(fd, RESERVED) if p not in records.files]:
+                    with suppress(FileNotFoundError):
+                        _unlink(fd, path)
+            if all(there):
+                with suppress(FileNotFoundError):
+                    os.unlink(PARTIAL, dir_fd=fd)
+            else:
                 beneath.write_small(fd, PARTIAL, b"")
             beneath.write_small(fd, RECORDS, records.emit())
             beneath.write_small(fd, HEAD, head.emit())
-
-    def read_records(self, fd: int) -> Records | None:
-        """The staged records, or ``None`` when they have been moved in already."""
-        with suppress(FileNotFoundError, TieredStoreError):
-            head = Head.parse(beneath.read_small(fd, HEAD, 1 << 16), HEAD)
-            data = beneath.read_small(fd, RECORDS, min(head.records_size, MAX_RECORDS))
-            return Records.parse(data, head.records_digest, RECORDS)
-        return None
+            beneath.syncfs(fd)
+            return True
+        return False
 
     def delete(self) -> None:
         """Drop everything staged."""
@@ -219,14 +238,25 @@ class Staged:
             beneath.delete_tree(root, self.home)
 
     def tidy(self) -> None:
-        """Remove what is empty, after publication; what another writer still uses stays."""
+        """Remove what is left after publication; what another writer still uses stays."""
         with suppress(OSError), beneath.opened(self.open("")) as home:
             with suppress(OSError):
                 _remove_empty(home, "wip")
-            with suppress(FileNotFoundError):
-                os.unlink(MARK, dir_fd=home)
+            with suppress(OSError), beneath.opened(self.open()) as files:
+                if not any(True for _ in beneath.walk(files, RESERVED)):
+                    for name in (HEAD, RECORDS, PARTIAL):
+                        with suppress(FileNotFoundError):
+                            os.unlink(name, dir_fd=files)
+            with suppress(OSError):
+                _remove_empty(home, "files")
         with suppress(OSError):
             os.rmdir(os.path.join(self.root, self.home))
+
+
+def _unlink(fd: int, path: str) -> None:
+    folder, name = beneath.split(path)
+    with beneath.opened(beneath.open_folder(fd, folder)) as above:
+        os.unlink(name, dir_fd=above)
 
 
 def _remove_empty(fd: int, folder: str) -> None:

@@ -248,6 +248,9 @@ class Transfer:
                     return
                 file.begun = self._on_target(partial(self._staging.staged, file.record))
             file.writer = self._on_target(partial(self._staging.create, file.record))
+            if file.begun is not None and not file.writer.continues(file.begun):
+                file.begun.close()
+                file.begun = None
 
     def _let_go(self, file: _OpenFile) -> None:
         if file.begun is not None:

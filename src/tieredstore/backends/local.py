@@ -30,6 +30,7 @@ from tieredstore.records import BLOCK, FileRecord, Records
 from tieredstore.stage import Mount
 from tieredstore.staged import DescriptorReader, Staged, StagedFolders, StagedWriter
 
+_LOOKS = 3
 _PUBLISH_WAIT = 60.0  # seconds; a publication takes far less, and goes on without the lock
 
 
@@ -105,14 +106,18 @@ class LocalBackend(Readable, Publishable, Leasable):
 
     def hold(self, folder: str) -> Held | None:
         """Hold the artifact at ``folder`` open; an interrupted publication is completed first."""
-        held = self.mount.hold(folder)
-        if held is None:
+        for _ in range(_LOOKS):
+            held = self.mount.hold(folder)
+            if held is not None:
+                return held
             mark = self.mount.pending(folder)
-            if mark is not None and mark.kind == "publishing":
-                with suppress(OSError), self._publishing(folder):
-                    self.mount.complete(folder)
-                held = self.mount.hold(folder)
-        return held
+            if mark is None:
+                continue  # absent, or completed by somebody else between the two looks
+            if mark.kind == "filling":
+                return None
+            with suppress(OSError), self._publishing(folder):
+                self.mount.complete(folder)
+        return None
 
     def read_head(self, folder: str) -> FoundHead | None:
         """See `Readable.read_head`."""
