@@ -69,7 +69,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except OutputClosed:
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt as stop:
-        number: int = stop.args[0] if stop.args else signal.SIGINT
+        number = stop.args[0] if stop.args else int(signal.SIGINT)
         how = "interrupted" if number == signal.SIGINT else "terminated"
         reporter.line(f"{how}; run the command again to go on")
         return 128 + number
@@ -86,8 +86,8 @@ def _signals() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
