@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -32,6 +32,10 @@ RECORDS: Final = ".tieredstore.records"
 
 _GENERATION: Final = re.compile(r"[0-9a-z][0-9a-z-]{7,63}")
 _REFUSED: Final = re.compile(r"[\x00-\x1f\x7f\\]")
+# Most names are of this form; it allows nothing that the longer way would refuse.
+_ORDINARY: Final = re.compile(
+    r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,254})*"
+)
 _NESTED: Final = "{name}/{name}"
 _HEX128: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -56,6 +60,8 @@ def check_path(path: str, *, what: str, limit: int) -> str:
     """
     if not isinstance(path, str) or not path:
         raise InvalidName(f"{what} {path!r}: expected a relative path such as 'shakespeare'")
+    if len(path) <= limit and _ORDINARY.fullmatch(path):
+        return path
     try:
         size = len(path.encode())
     except UnicodeEncodeError:
@@ -92,14 +98,19 @@ def check_file(path: str) -> str:
 
 def check_files(paths: Iterable[str]) -> None:
     """Refuse a set of files in which one is listed twice or is also the folder of another."""
+    check_distinct([check_file(path) for path in paths])
+
+
+def check_distinct(paths: Sequence[str]) -> None:
+    """Like `check_files`, for names that are known to be valid each by itself."""
     seen: set[str] = set()
     folders: set[str] = set()
     for path in paths:
-        check_file(path)
         if path in seen:
             raise InvalidName(f"file name {path!r}: listed twice")
         seen.add(path)
-        folders.update(parents(path))
+        if path.rpartition("/")[0] not in folders:
+            folders.update(parents(path))
     for path in sorted(seen & folders):
         raise InvalidName(f"file name {path!r}: named both as a file and as a folder")
 
@@ -394,7 +405,7 @@ class Head:
         body = _head_body(data, where)
         try:
             return cls._from_body(body)
-        except (KeyError, TypeError, ManifestError) as error:
+        except (KeyError, TypeError, AttributeError, ManifestError) as error:
             raise ManifestError(f"{where}: malformed head: {error}") from None
 
     @classmethod
@@ -424,20 +435,21 @@ def _head_body(data: bytes, where: str) -> dict[str, Any]:
     if len(data) > MAX_HEAD:
         raise ManifestError(f"{where}: head of more than {MAX_HEAD} bytes")
     try:
-        body = json.loads(data)
+        body = dict(json.loads(data).items())
         check = body.pop("check", None)
         version = body.get("format")
+        found = digest128(canonical(body))
     except (ValueError, AttributeError, RecursionError):
         raise ManifestError(
             f"{where}: the head is no JSON object; it is damaged or half written"
         ) from None
     if version != FORMAT:
         raise ManifestError(f"{where}: manifest format {version!r}, this release reads {FORMAT}")
-    if check != digest128(canonical(body)):
+    if check != found:
         raise ManifestError(f"{where}: the head does not match its own digest; it is damaged")
     if body.get("digest") != "xxh3-128":
         raise ManifestError(f"{where}: unknown digest {body.get('digest')!r}, expected 'xxh3-128'")
-    return dict(body)
+    return body
 
 
 def _count(value: object, what: str) -> int:

@@ -15,6 +15,7 @@ from typing import Final
 
 from tieredstore.artifact import HEAD, RECORDS, RESERVED, Head
 from tieredstore.backend import (
+    ANY_HEAD,
     Expected,
     FileStat,
     FileWriter,
@@ -50,6 +51,14 @@ class KeyedBackend(Readable, Publishable):
     def delete(self, key: str) -> None:
         """Delete one key; nothing happens where there is none."""
 
+    def has(self, key: str) -> bool:
+        """Whether there is such a key."""
+        try:
+            self.stat(key)
+        except FileNotFoundError:
+            return False
+        return True
+
     def read_head(self, folder: str) -> FoundHead | None:
         """See `Readable.read_head`; a head that is just being overwritten is read again."""
         for attempt in range(_TORN_HEAD_TRIES):
@@ -73,9 +82,9 @@ class KeyedBackend(Readable, Publishable):
 
     def set_aside(self, folder: str, head: Head) -> str:
         """See `Publishable.set_aside`: the head is moved; the data stays under its generation."""
-        key = f"{RESERVED}/damaged/{head.generation}.json"
+        key = damaged_mark(head.generation)
         with suppress(FileNotFoundError):
-            self.put(key, self.read(f"{folder}/{HEAD}", 1 << 16), None)
+            self.put(key, self.read(f"{folder}/{HEAD}", 1 << 16), ANY_HEAD)
         self._drop_head(folder, head)
         return f"{self.place}/{folder}/{head.generation}"
 
@@ -87,8 +96,16 @@ class KeyedBackend(Readable, Publishable):
             self.delete(f"{folder}/{HEAD}")
 
 
+def damaged_mark(generation: str) -> str:
+    """The key that says that a generation's keys hold bytes that differ from its manifest."""
+    return f"{RESERVED}/damaged/{generation}.json"
+
+
 class KeyedStaging(Staging):
-    """Keys below the generation: unseen because no head names them yet."""
+    """Keys below the generation: unseen because no head names them yet.
+
+    Where a damaged copy of the same generation was set aside, every key is written anew.
+    """
 
     any_order = False
 
@@ -96,6 +113,7 @@ class KeyedStaging(Staging):
         self._backend = backend
         self._folder = folder
         self._generation = generation
+        self._damaged = backend.has(damaged_mark(generation))
 
     def _key(self, file: str) -> str:
         return f"{self._folder}/{self._generation}/{file}"
@@ -106,6 +124,8 @@ class KeyedStaging(Staging):
 
     def holds(self, file: FileRecord) -> bool:
         """See `Staging.holds`: a key appears only whole, and its bytes were verified before."""
+        if self._damaged:
+            return False
         try:
             found: FileStat = self._backend.stat(self._key(file.path))
         except FileNotFoundError:
@@ -120,6 +140,8 @@ class KeyedStaging(Staging):
         writer.write(0, memoryview(data))
         writer.close()
         self._backend.put(f"{self._folder}/{HEAD}", with_key.emit(), expected)
+        if self._damaged:
+            self._backend.delete(damaged_mark(self._generation))
 
     def discard(self) -> None:
         """See `Staging.discard`."""

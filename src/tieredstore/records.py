@@ -21,12 +21,12 @@ import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import xxhash
 
-from tieredstore.artifact import Head, Recipe, check_file, check_files, digest128
-from tieredstore.errors import ManifestError, NoSuchFile
+from tieredstore.artifact import Head, Recipe, check_distinct, check_file, check_files, digest128
+from tieredstore.errors import ManifestError, NoSuchFile, reason
 
 BLOCK: Final = 1 << 20  # bytes; the length of every block that this library cuts
 MAX_BLOCK: Final = 64 << 20
@@ -35,8 +35,18 @@ MAX_FILES: Final = 5_000_000
 ENTRY: Final = 20
 
 _LENGTH: Final = struct.Struct("<I")
+_ENTRY: Final = struct.Struct("<I16s")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _FIRST_LINE: Final = 256
+
+_MALFORMED: Final = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+    struct.error,
+)
 
 block_digest = xxhash.xxh3_128_digest
 
@@ -171,30 +181,42 @@ class Records:
             raise ManifestError(f"{where}: the records do not match the head; they are damaged")
         try:
             return cls._parse(data)
-        except (ValueError, TypeError, IndexError, struct.error) as error:
-            raise ManifestError(f"{where}: malformed records: {error}") from None
+        except _MALFORMED as error:
+            raise ManifestError(f"{where}: malformed records: {reason(error)}") from None
 
     @classmethod
     def _parse(cls, data: bytes) -> Records:
-        start, blocks, body = _regions(data)
+        count, start, blocks, body = _regions(data)
         files: dict[str, FileRecord] = {}
-        at, before = 0, b""
-        for line in data[start:body].splitlines():
-            record, count = _parse_line(line, data, body, at)
-            key = record.path.encode()
-            if key <= before:
+        at, before = 0, ""
+        for row in _rows(data[start:body], count):
+            record, used = _parse_row(row, data, body, at)
+            if record.path <= before:  # by code points, which is also the order of UTF-8
                 raise ValueError(f"{record.path!r} is out of order or listed twice")
-            before = key
-            at += count
-            files[record.path] = record
+            before = record.path
+            at += used
+            files[before] = record
         if at != blocks:
             raise ValueError(f"{at} blocks are used, the table has {blocks}")
-        check_files(files)
+        check_distinct(list(files))
         return cls(files)
 
 
-def _regions(data: bytes | mmap.mmap) -> tuple[int, int, int]:
-    """Offset of the lines, number of blocks, offset of the block table."""
+def _rows(lines: bytes, count: int) -> list[Any]:
+    """Every line's row; all of them are read at once, a line at a time takes twice as long."""
+    parts = lines.split(b"\n")
+    if parts.pop() != b"" or len(parts) != count:
+        raise ValueError(f"{len(parts)} lines, expected {count}")
+    if not all(part.startswith(b'["') and part.endswith(b"]") for part in parts):
+        raise ValueError("a line is no row")
+    rows: list[Any] = json.loads(b"[" + b",".join(parts) + b"]")
+    if len(rows) != count:
+        raise ValueError(f"{len(rows)} rows, expected {count}")
+    return rows
+
+
+def _regions(data: bytes | mmap.mmap) -> tuple[int, int, int, int]:
+    """Number of files, offset of the lines, number of blocks, offset of the block table."""
     end = data.find(b"\n", 0, _FIRST_LINE)
     if end < 0:
         raise ValueError("no first line")
@@ -205,13 +227,13 @@ def _regions(data: bytes | mmap.mmap) -> tuple[int, int, int]:
     start = end + 1
     if start + lines + blocks * ENTRY != len(data):
         raise ValueError("the counts do not add up to the length")
-    return start, blocks, start + lines
+    return files, start, blocks, start + lines
 
 
-def _parse_line(line: bytes, data: bytes, tables: int, at: int) -> tuple[FileRecord, int]:
-    path, size, mode, mtime_ns, first, count, sha256 = json.loads(line)
-    numbers = (size, mode, mtime_ns, first, count)
-    if not all(type(n) is int for n in numbers) or size < 0 or count < 0 or first != at:
+def _parse_row(row: Any, data: bytes, tables: int, at: int) -> tuple[FileRecord, int]:
+    path, size, mode, mtime_ns, first, count, sha256 = row
+    integers = type(size) is type(mode) is type(mtime_ns) is type(first) is type(count) is int
+    if not integers or size < 0 or count < 0 or first != at:
         raise ValueError(f"{path!r}: impossible numbers")
     if mode & ~0o777 or not -(2**63) <= mtime_ns < 2**63:
         raise ValueError(f"{path!r}: mode {mode:o} or time {mtime_ns} is not allowed")
@@ -220,8 +242,8 @@ def _parse_line(line: bytes, data: bytes, tables: int, at: int) -> tuple[FileRec
     begin = tables + first * ENTRY
     table = data[begin : begin + count * ENTRY]
     record = FileRecord(check_file(path), size, mode, mtime_ns, table, sha256)
-    lengths = [_LENGTH.unpack_from(table, i)[0] for i in range(0, len(table), ENTRY)]
-    if sum(lengths) != size or any(not 0 < n <= MAX_BLOCK for n in lengths):
+    lengths = [length for length, _ in _ENTRY.iter_unpack(table)]
+    if sum(lengths) != size or (lengths and not 0 < min(lengths) <= max(lengths) <= MAX_BLOCK):
         raise ValueError(f"{path!r}: its blocks do not add up to {size} bytes")
     return record, count
 
@@ -247,7 +269,7 @@ def find(data: bytes | mmap.mmap, path: str) -> FileRecord | None:
         When the records are malformed where they were read.
     """
     try:
-        low, _, high = _regions(data)
+        _, low, _, high = _regions(data)
         wanted = path.encode()
         while low < high:
             middle = max(data.rfind(b"\n", low, (low + high) // 2) + 1, low)
@@ -258,8 +280,8 @@ def find(data: bytes | mmap.mmap, path: str) -> FileRecord | None:
                 return FileRecord(path, row[1], row[2], row[3], b"", row[6])
             low, high = (end, high) if here < wanted else (low, middle)
         return None
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise ManifestError(f"malformed records: {error}") from None
+    except _MALFORMED as error:
+        raise ManifestError(f"malformed records: {reason(error)}") from None
 
 
 def require(records: Records, files: Iterable[str], name: str) -> list[FileRecord]:

@@ -9,14 +9,15 @@ same instant the last one wins, and either is whole.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from tieredstore.artifact import Head
 from tieredstore.backend import ANY_HEAD, Expected, FileReader, FileStat, FileWriter
-from tieredstore.errors import ConfigError, HeadConflict, TierUnavailable, reason
+from tieredstore.errors import ConfigError, HeadConflict, InvalidName, TierUnavailable, reason
 from tieredstore.keyed import KeyedBackend
 
 _SMALL = 8 << 20  # bytes; up to here a key is put in one call
@@ -69,6 +70,8 @@ class FsspecBackend(KeyedBackend):
         return self._open_fs()[1]
 
     def _full(self, path: str) -> str:
+        if "?versionId=" in path and self._url.startswith(("s3://", "s3a://")):
+            raise InvalidName(f"{path!r}: s3fs takes '?versionId=' for the version of another key")
         return f"{self._root}/{path}" if path else self._root
 
     # -- Readable -------------------------------------------------------------------------------
@@ -86,14 +89,15 @@ class FsspecBackend(KeyedBackend):
 
     def list(self, folder: str) -> Iterator[FileStat]:
         """See `Readable.list`."""
-        start = self._full(folder)
+        start = self._fs._strip_protocol(self._full(folder))  # noqa: SLF001
         try:
             found = self._call("find", start, detail=True)
         except FileNotFoundError:
             return
         cut = len(self._fs._strip_protocol(self._root).rstrip("/")) + 1  # noqa: SLF001
         for path, info in found.items():
-            yield self._file_stat(path[cut:], info)
+            if path != start:  # a file of that name, where a folder was asked for
+                yield self._file_stat(path[cut:], info)
 
     def _file_stat(self, path: str, info: dict[str, Any]) -> FileStat:
         tag = next((str(info[k]) for k in ("ETag", "etag", "created", "mtime") if k in info), "")
@@ -104,9 +108,12 @@ class FsspecBackend(KeyedBackend):
         return FileStat(path, int(info["size"]), mtime_ns, 0o644, tag)
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call the file system; what its client raises becomes an `OSError` with one line."""
+        return self.guarded(partial(getattr(self._fs, method), *args, **kwargs))
+
+    def guarded(self, call: Callable[[], Any]) -> Any:
+        """Call the client; whatever it raises becomes an `OSError` with one line."""
         try:
-            return getattr(self._fs, method)(*args, **kwargs)
+            return call()
         except (OSError, NotImplementedError):
             raise
         except Exception as error:
@@ -198,12 +205,12 @@ class _KeyWriter(FileWriter):
         if self._file is None:
             full = self._backend._full(self._key)  # noqa: SLF001
             self._file = self._backend._call("open", full, "wb")  # noqa: SLF001
-        self._file.write(data)
+        self._backend.guarded(partial(self._file.write, data))
 
     def close(self) -> None:
         """See `FileWriter.close`."""
         if self._large and self._file is not None:
-            self._file.close()
+            self._backend.guarded(self._file.close)
         else:
             self._backend._write_small(self._key, b"".join(self._parts))  # noqa: SLF001
 

@@ -1,0 +1,45 @@
+"""The contract on mounted places: a local folder and a RunPod volume."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from tieredstore.backends.local import LocalBackend
+from tieredstore.backends.runpod import RunPodBackend
+from tieredstore.testing import BackendContract
+
+
+class Mounted(BackendContract):
+    any_order = True
+    resumes_files = True
+    kind: type[LocalBackend]
+
+    @pytest.fixture
+    def backend(self, tmp_path):
+        return self.kind(str(tmp_path / "root"))
+
+    @pytest.fixture
+    def unreachable(self, tmp_path):
+        (tmp_path / "file").write_bytes(b"no folder")
+        return self.kind(str(tmp_path / "file"))
+
+    def put(self, backend, path, data):
+        target = os.path.join(backend.place, path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "wb") as file:
+            file.write(data)
+        os.utime(target, ns=(time.time_ns(), time.time_ns()))
+
+    def again(self, backend):
+        return type(backend)(backend.place)
+
+
+class TestLocal(Mounted):
+    kind = LocalBackend
+
+
+class TestRunPod(Mounted):
+    kind = RunPodBackend

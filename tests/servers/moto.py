@@ -1,0 +1,92 @@
+"""moto's S3 server, a process of its own on a free loopback port."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+KEY, SECRET = "testing", "testing-secret"
+
+
+def missing() -> str:
+    """Why the server cannot be started here, or an empty text."""
+    for module in ("moto", "s3fs", "flask", "boto3"):
+        if importlib.util.find_spec(module) is None:
+            return f"{module} is not installed (pip install 'moto[s3,server]' s3fs)"
+    return ""
+
+
+@dataclass
+class Moto:
+    """A running server."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+
+    @property
+    def options(self) -> dict[str, object]:
+        """What s3fs needs to talk to it."""
+        return {"key": KEY, "secret": SECRET, "client_kwargs": {"endpoint_url": self.url}}
+
+    def make_bucket(self, name: str) -> str:
+        """Make a bucket and give its URL."""
+        import boto3
+
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id=KEY,
+            aws_secret_access_key=SECRET,
+        )
+        client.create_bucket(Bucket=name)
+        client.close()
+        return f"s3://{name}"
+
+    def stop(self) -> None:
+        """End the process that was started, and no other."""
+        if self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGTERM)
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                os.kill(self.process.pid, signal.SIGKILL)
+                self.process.wait(5)
+
+
+def start(folder: Path) -> Moto:
+    """Start a server whose output goes to ``folder``; it answers when this returns."""
+    port = free_port()
+    with (folder / "moto.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "AWS_EC2_METADATA_DISABLED": "true"},
+        )
+    server = Moto(process, f"http://127.0.0.1:{port}")
+    for _ in range(300):
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"{server.url}/moto-api/", timeout=5):
+                return server
+        except OSError:
+            time.sleep(0.1)
+    server.stop()
+    raise RuntimeError(f"moto did not start: {(folder / 'moto.log').read_text()[-500:]}")
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
