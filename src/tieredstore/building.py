@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +12,7 @@ from typing import Any, Self
 from tieredstore.artifact import Recipe, check_case_clashes, check_files, new_generation
 from tieredstore.backend import ANY_HEAD
 from tieredstore.chain import Chain
-from tieredstore.errors import InvalidName, TierUnavailable
+from tieredstore.errors import InvalidName, TierUnavailable, writing_to
 from tieredstore.records import FileRecord, Records, head_of
 from tieredstore.staged import Staged
 from tieredstore.transfer import Copy, Transfer
@@ -55,7 +56,8 @@ class Build:
         first = self._chain.first
         if not first.tier.writable:
             raise TierUnavailable(f"tier {first.tier.name!r} is read-only: nothing can be created")
-        self._staged = first.backend.mount.staged("stage", self.generation)
+        with writing_to(first.tier.name):
+            self._staged = first.backend.mount.staged("stage", self.generation)
         return self
 
     def __exit__(
@@ -71,7 +73,8 @@ class Build:
                 self._publish(staged)
         finally:
             self._staged = None
-            staged.delete()
+            with suppress(OSError):  # what cannot be deleted now is litter, not a failure
+                staged.delete()
 
     def _publish(self, staged: Staged) -> None:
         first = self._chain.first
@@ -86,7 +89,8 @@ class Build:
         records = Records.of(moved.files)
         head = head_of(records, self._final_recipe(), generation=self.generation, kind=self._kind)
         folder = first.tier.layout.folder(self._name)
-        first.backend.publish(staged, folder, head, records, ANY_HEAD)
+        with writing_to(first.tier.name):
+            first.backend.publish(staged, folder, head, records, ANY_HEAD)
         self._chain.reporter.finished(
             "publish", self._name, os.path.join(first.backend.place, folder)
         )

@@ -24,6 +24,8 @@ Every error also inherits the builtin that a caller would catch, and carries a s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -100,9 +102,22 @@ class CorruptData(TieredStoreError, OSError):
 
 
 class TierUnavailable(TieredStoreError, OSError):
-    """A tier that is down, denies access or cannot be written."""
+    """A tier that is down, denies access or cannot be written.
+
+    Attributes
+    ----------
+    errno : int or None
+        What the system said, where it said something.
+    writing : str
+        The tier that could not be written; empty when it could not be read.
+    """
 
     kind = "tier"
+
+    def __init__(self, message: str, code: int | None = None, writing: str = "") -> None:
+        super().__init__(message)
+        self.errno = code
+        self.writing = writing
 
 
 class TierTimeout(TierUnavailable, TimeoutError):
@@ -143,6 +158,18 @@ class Unsupported(TieredStoreError, NotImplementedError):
     """The place cannot do what was asked of it."""
 
     kind = "unsupported"
+
+
+@contextmanager
+def writing_to(tier: str) -> Iterator[None]:
+    """Raise what the system says of writing to a tier as `TierUnavailable`, in one line."""
+    try:
+        yield
+    except TieredStoreError:
+        raise
+    except OSError as error:
+        text = f"tier {tier!r} cannot be written: {reason(error)}"
+        raise TierUnavailable(text, error.errno, tier) from error
 
 
 def reason(error: BaseException) -> str:

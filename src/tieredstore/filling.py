@@ -14,7 +14,7 @@ from tieredstore import beneath
 from tieredstore.artifact import Recipe, check_file, new_generation, random_hex
 from tieredstore.backends.local import LocalBackend
 from tieredstore.chain import Chain
-from tieredstore.errors import TieredStoreError, TierUnavailable, reason
+from tieredstore.errors import TieredStoreError, TierUnavailable, reason, writing_to
 from tieredstore.records import FileRecord, Records, head_of
 from tieredstore.staged import move_in
 from tieredstore.tier import Tier
@@ -63,7 +63,8 @@ class Filling:
         """A path to write a file to before it is put in: on the first tier's file system."""
         check_file(file)
         mount = self._chain.first.backend.mount
-        os.close(mount.area("stage"))
+        with writing_to(self._chain.first.tier.name):
+            os.close(mount.area("stage"))
         return Path(mount.area_path("stage", f"fill-{random_hex(8)}"))
 
     def put(self, file: str, written: Path) -> dict[str, str]:
@@ -97,7 +98,8 @@ class Filling:
             assert isinstance(backend, LocalBackend)
             try:
                 self._check_replaceable(tier)
-                places[tier.name] = self._put_into(backend, tier, measured, written)
+                with writing_to(tier.name):
+                    places[tier.name] = self._put_into(backend, tier, measured, written)
             except (OSError, TieredStoreError) as error:
                 if tier is first.tier:
                     raise
@@ -172,7 +174,9 @@ class Filling:
         for tier in self._targets:
             assert isinstance(tier.backend, LocalBackend)
             try:
-                tier.backend.mount.put_manifest(tier.layout.folder(self._name), head, records)
+                folder = tier.layout.folder(self._name)
+                with writing_to(tier.name):
+                    tier.backend.mount.put_manifest(folder, head, records)
             except (OSError, TieredStoreError) as error:
                 if tier is self._chain.first.tier:
                     raise

@@ -109,7 +109,9 @@ class Promotion:
                         return TierOutcome(tier.name, PRESENT)
                     self._check_replaceable(there, head)
                     with suppress(HeadConflict):  # somebody else published meanwhile: look again
-                        return self._copy(tier, there, source, head)
+                        outcome = self._copy(tier, there, source, head)
+                        if _has(tier.locate(self._name), head):
+                            return outcome
             return TierOutcome(tier.name, FAILED, "others kept replacing it")
         except RecipeConflict as error:
             return TierOutcome(tier.name, REFUSED, str(error))

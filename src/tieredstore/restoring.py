@@ -7,25 +7,28 @@ get the manifest.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from tieredstore.adopting import adopt_in_place, adopted_generation, unmanaged_records
 from tieredstore.artifact import Head, Recipe, check_case_clashes
-from tieredstore.backend import ANY_HEAD, Publishable
+from tieredstore.backend import Publishable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.chain import Chain
 from tieredstore.errors import (
     ArtifactNotFound,
     CorruptData,
     HeadConflict,
+    ManifestError,
     NoSuchFile,
     TieredStoreError,
     TierUnavailable,
     reason,
+    writing_to,
 )
 from tieredstore.got import Got
 from tieredstore.records import FileRecord, Records, head_of, require
@@ -33,6 +36,7 @@ from tieredstore.tier import DAMAGED, UNMANAGED, UNREACHABLE, Located
 from tieredstore.transfer import Copy, Transfer
 from tieredstore.workers import within
 
+_TRIES: Final = 5
 _RECORDS_DEADLINE: Final = 300.0  # seconds; they may be large
 
 
@@ -48,6 +52,7 @@ class Restoration:
         self._files = files
         self._recipe = recipe
         self._why: dict[str, str] = {}
+        self._found = self._here()  # only this may be replaced, nothing published meanwhile
 
     def run(self) -> Got:
         """Restore from the first generation that can be had.
@@ -60,10 +65,23 @@ class Restoration:
         got = self._adopt_first()
         if got is not None:
             return got
-        located = [t.locate(self._name, self._files) for t in self._chain.tiers[1:]]
-        for where in located:
-            self._tell_skipped(where)
-        left = [w for w in located if self._would_serve(w)]
+        located = self._below()
+        for _ in range(_TRIES):
+            for where in located:
+                self._tell_skipped(where)
+            got = self._from([w for w in located if self._would_serve(w)])
+            if got is not None:
+                return got
+            before, located = located, self._below()
+            if [w.tag for w in located] == [w.tag for w in before]:
+                break  # else one was replaced while it was read
+        raise self._not_found(located)
+
+    def _below(self) -> list[Located]:
+        return [t.locate(self._name, self._files) for t in self._chain.tiers[1:]]
+
+    def _from(self, left: list[Located]) -> Got | None:
+        """Restore from the first of these that can serve."""
         while left:
             chosen = left[0]
             same = [w for w in left if _same_generation(w, chosen)]
@@ -74,9 +92,19 @@ class Restoration:
             except HeadConflict:
                 return self._again()
             except (CorruptData, TierUnavailable, FileNotFoundError) as error:
+                if isinstance(error, TierUnavailable) and error.writing:
+                    raise  # this is where it has to go: another copy would not help
                 self._why.setdefault(chosen.tier.name, reason(error))
             left = [w for w in left if w not in same]
-        raise self._not_found(located)
+        return None
+
+    def _here(self) -> str | None:
+        with suppress(OSError, ManifestError):
+            held = self._first.backend.hold(self._first.tier.layout.folder(self._name))
+            if held is not None:
+                with closing(held):
+                    return held.head.generation
+        return None
 
     def _again(self) -> Got:
         """Serve what somebody else has published in the first tier meanwhile."""
@@ -147,18 +175,37 @@ class Restoration:
         if not self._first.backend.keeps_case:
             check_case_clashes((f.path for f in wanted), self._first.backend.place)
         needed = self._missing_here(chosen, records, wanted)
-        copies = [w.copy() for w in same]
-        folder = self._first.tier.layout.folder(self._name)
-        staging = self._first.backend.begin(folder, chosen.head)
+        for left in reversed(range(_TRIES)):
+            try:
+                self._bring(chosen.head, records, needed, same)
+            except TierUnavailable as error:
+                if not left or not error.writing or error.errno != errno.ENOENT:
+                    raise  # else another that moves this generation has published the stage
+            needed = self._missing_here(chosen, records, wanted)
+            if not needed:
+                break
+        return self._finish(chosen)
+
+    def _bring(
+        self,
+        head: Head,
+        records: Records,
+        needed: Sequence[FileRecord],
+        same: Sequence[Located],
+    ) -> None:
+        """Move files into the stage of their generation, and publish it."""
+        first, reporter = self._first, self._chain.reporter
+        with writing_to(first.tier.name):
+            staging = first.backend.begin(first.tier.layout.folder(self._name), head)
         reporter.started("restore", self._name, sum(f.size for f in needed))
-        transfer = Transfer(copies, staging, reporter, self._first.tier.name)
+        transfer = Transfer([w.copy() for w in same], staging, reporter, first.tier.name)
         try:
             transfer.move(needed)
         finally:
             self._why.update(transfer.moved.failed)
             self._set_aside(same, transfer.moved.damaged)
-        staging.publish(chosen.head, records, ANY_HEAD)
-        return self._finish(chosen)
+        with writing_to(first.tier.name):
+            staging.publish(head, records, self._found)
 
     def _read_records(self, same: Sequence[Located]) -> Records:
         """The records of a generation, from the first of its copies that has them right."""
@@ -168,10 +215,10 @@ class Restoration:
             try:
                 read = partial(where.tier.backend.read_records, where.folder, where.head)
                 return within(_RECORDS_DEADLINE, read, f"tier {where.tier.name!r}")
-            except TieredStoreError as error:
+            except (CorruptData, ManifestError) as error:
                 problem = error
                 self._set_aside([where], {where.tier.name: [str(error)]})
-            except OSError as error:
+            except (OSError, TieredStoreError) as error:
                 problem = error
                 self._why[where.tier.name] = reason(error)
                 self._chain.reporter.skipped(where.tier.name, reason(error))
@@ -223,7 +270,8 @@ class Restoration:
         before = unmanaged_records(chosen.tier.backend, chosen.folder, chosen.files)
         head = Head(adopted_generation(before), 0, 0, 0, "0" * 32)
         folder = self._first.tier.layout.folder(self._name)
-        staging = self._first.backend.begin(folder, head)
+        with writing_to(self._first.tier.name):
+            staging = self._first.backend.begin(folder, head)
         reporter.started("restore", self._name, sum(f.size for f in before))
         transfer = Transfer([copy], staging, reporter, self._first.tier.name)
         moved = transfer.move(before)
@@ -234,7 +282,8 @@ class Restoration:
             )
         records = Records.of(moved.files)
         head = head_of(records, None, generation=head.generation)
-        staging.publish(head, records, ANY_HEAD)
+        with writing_to(self._first.tier.name):
+            staging.publish(head, records, self._found)
         self._put_manifest(chosen, head, records)
         return self._finish(chosen)
 

@@ -77,6 +77,7 @@ class Mount:
         """A folder to put a generation together in, made where it is missing."""
         os.close(self.area(area))
         staged = Staged(self.path, area, generation)
+        staged.recover(self.area("old"))
         os.close(staged.open(make=True))
         return staged
 
@@ -312,12 +313,20 @@ class Mount:
     def _replace(self, root: int, staged: Staged, folder: str, held: Held | None) -> bool:
         old = f"{AREA}/old/{held.head.generation if held else 'empty'}-{random_hex(4)}"
         os.close(self.area("old"))
+        # Under a name of its own meanwhile: what an exchange brings out must never be taken for
+        # files of the generation that is staged.
+        going = staged.going()
         try:
-            if not beneath.exchange(root, staged.path, folder):
-                return self._move_aside(root, staged, folder, old)
-            beneath.rename(root, staged.path, root, old)
+            beneath.rename(root, staged.path, root, going)
+            exchanged = beneath.exchange(root, going, folder)
         except FileNotFoundError:
+            staged.recover(self.area("old"))
             return False  # somebody else was here; look again
+        if not exchanged:
+            staged.recover(self.area("old"))
+            return self._move_aside(root, staged, folder, old)
+        with suppress(FileNotFoundError):
+            beneath.rename(root, going, root, old)
         return True
 
     def _move_aside(self, root: int, staged: Staged, folder: str, old: str) -> bool:

@@ -15,13 +15,22 @@ from dataclasses import dataclass
 from typing import Final
 
 from tieredstore import beneath
-from tieredstore.artifact import HEAD, RECORDS, RESERVED, Head, check_generation
+from tieredstore.artifact import (
+    HEAD,
+    MAX_HEAD,
+    RECORDS,
+    RESERVED,
+    Head,
+    check_generation,
+    random_hex,
+)
 from tieredstore.backend import FileReader, FileWriter
-from tieredstore.errors import ManifestError
+from tieredstore.errors import ManifestError, TieredStoreError
 from tieredstore.records import FileRecord, Records, block_digest
 
 AREA: Final = RESERVED
 PARTIAL: Final = ".tieredstore.partial"
+_GOING: Final = "going-"
 
 
 class DescriptorReader(FileReader):
@@ -230,6 +239,49 @@ class Staged:
             beneath.write_small(fd, HEAD, head.emit())
             beneath.syncfs(fd)
             return True
+        return False
+
+    def going(self) -> str:
+        """A path for the staged folder while it is exchanged with what it replaces."""
+        return f"{self.home}/{_GOING}{random_hex(8)}"
+
+    def recover(self, old: int) -> None:
+        """Take back what a replacement that was stopped left under the name of `going`.
+
+        Parameters
+        ----------
+        old : int
+            Where it goes when the exchange was done and it is the copy that was replaced; closed.
+        """
+        with beneath.opened(old), suppress(FileNotFoundError):
+            with beneath.opened(self.open("")) as home:
+                for name in os.listdir(home):
+                    if name.startswith(_GOING):
+                        with suppress(FileNotFoundError):
+                            self._recover_one(home, name, old)
+
+    def _recover_one(self, home: int, name: str, old: int) -> None:
+        if not self._is_own(home, name):
+            os.rename(name, f"{self.generation}-{name}", src_dir_fd=home, dst_dir_fd=old)
+            return
+        try:
+            os.rename(name, "files", src_dir_fd=home, dst_dir_fd=home)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+            with beneath.opened(beneath.open_folder(home, name)) as source:
+                with beneath.opened(self.open(make=True)) as files:
+                    for path in [p for p, _ in beneath.walk(source, RESERVED)]:
+                        move_in(source, path, files, path)
+            beneath.delete_tree(home, name)
+            return
+        if not self._is_own(home, "files"):  # exchanged between the two looks
+            os.rename("files", f"{self.generation}-{name}", src_dir_fd=home, dst_dir_fd=old)
+
+    def _is_own(self, home: int, name: str) -> bool:
+        with suppress(FileNotFoundError, TieredStoreError):
+            data = beneath.read_small(home, f"{name}/{HEAD}", MAX_HEAD)
+            return Head.parse(data, HEAD).generation == self.generation
         return False
 
     def delete(self) -> None:

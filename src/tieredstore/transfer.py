@@ -23,6 +23,7 @@ from tieredstore.errors import (
     TierTimeout,
     TierUnavailable,
     reason,
+    writing_to,
 )
 from tieredstore.records import BLOCK, Block, FileRecord, block_digest, pack_block
 from tieredstore.reporter import Reporter
@@ -317,6 +318,7 @@ class Transfer:
         for copy in self._copies:
             if copy.tier in self._dead:
                 continue
+            damaged = True  # a tier that cannot be reached is not: its copy stays as it is
             for _ in range(2):  # a second look tells a bad wire from a bad disk
                 try:
                     return self._read(copy, file, blocks, buffer)
@@ -324,11 +326,13 @@ class Transfer:
                     problem, corrupt = str(error), True
                 except (OSError, TieredStoreError) as error:
                     problem = reason(error)
-                    if not self._collect and not isinstance(error, FileNotFoundError):
+                    damaged = isinstance(error, FileNotFoundError)
+                    if not self._collect and not damaged:
                         self._fail(copy.tier, problem)
                     break
             problems.append(problem)
-            self._note_damage(copy.tier, problem)
+            if damaged or self._collect:
+                self._note_damage(copy.tier, problem)
         if self._collect:
             return None
         text = "; ".join(problems) or "; ".join(self.moved.failed.values()) or "no copy is left"
@@ -379,12 +383,8 @@ class Transfer:
         """Call the place written to, watched so that it cannot hang unnoticed."""
         self._watch.enter("")
         try:
-            return call()
-        except TieredStoreError:
-            raise
-        except OSError as error:
-            what = f"tier {self._target!r} cannot be written: {error.strerror or error}"
-            raise OSError(error.errno, what, error.filename) from error
+            with writing_to(self._target):
+                return call()
         finally:
             self._watch.leave()
 
@@ -393,7 +393,8 @@ class Transfer:
     def _on_hang(self, tier: str) -> bool:
         if not tier:
             raise TierTimeout(
-                f"{self._target or 'the staging'}: no answer within {self._deadline:g} s"
+                f"{self._target or 'the staging'}: no answer within {self._deadline:g} s",
+                writing=self._target,
             )
         self._fail(tier, f"no answer within {self._deadline:g} s")
         return any(c.tier not in self._dead for c in self._copies)
