@@ -88,18 +88,19 @@ def train(settings: Settings, folder: Path) -> None:
     size = sum(p.size for p in model.parameters.values())
     print(f"{len(splits[0]):,} tokens, {len(known):,} different; {size:,} parameters")
 
-    begin = time.perf_counter()
+    spent = 0.0
     for step in range(settings.max_iters + 1):
         if step % settings.eval_interval == 0 or step == settings.max_iters:
             losses = [mean_loss(model, b, settings.eval_iters) for b in (train_split, val_split)]
             print(f"step {step}: train loss {losses[0]:.4f}, val loss {losses[1]:.4f}", flush=True)
         if step == settings.max_iters:
             break
+        begin = time.perf_counter()
         loss, gradients = model.gradients(*train_split.next())
         adam.step(gradients)
+        spent += time.perf_counter() - begin
         if step % settings.log_interval == 0:
-            milliseconds = (time.perf_counter() - begin) / (step + 1) * 1e3
-            print(f"iter {step}: loss {loss:.4f}, {milliseconds:.1f} ms an iteration")
+            print(f"iter {step}: loss {loss:.4f}, {spent / (step + 1) * 1e3:.1f} ms an iteration")
 
 
 def main() -> None:

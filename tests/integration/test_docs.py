@@ -81,8 +81,7 @@ class Folder:
         for command, expected in commands(text):
             printed = self.run(["bash", "-c", command])
             if expected:
-                parts = re.escape(expected).split("…")
-                pattern = ".*".join(part.rstrip() for part in parts)
+                pattern = ".*".join(re.escape(part.strip()) for part in expected.split("…"))
                 assert re.fullmatch(pattern, printed.strip(), re.DOTALL), f"{command}\n{printed}"
 
     def toml(self, text: str) -> None:
