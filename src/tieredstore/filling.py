@@ -1,39 +1,61 @@
 """Files put in one by one, each visible under its own path as soon as it is whole.
 
 For writers that write a file, read it back and write the next. To readers of the store the
-artifact is absent (a pending mark says so) until the required files are all there.
+artifact is absent (a pending mark says so) until the required files are all there. A ledger beside
+the first tier's stages says what this filling has put in, so that another process may go on with
+it, and which files are of an older generation, so that old and new are never taken together.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from tieredstore import beneath
 from tieredstore.artifact import Recipe, check_file, new_generation, random_hex
-from tieredstore.backends.local import LocalBackend
+from tieredstore.backends.local import LocalBackend, MountedStaging
 from tieredstore.chain import Chain
-from tieredstore.errors import TieredStoreError, TierUnavailable, reason, writing_to
+from tieredstore.errors import (
+    ArtifactChanged,
+    HeadConflict,
+    TieredStoreError,
+    TierUnavailable,
+    reason,
+)
+from tieredstore.ledger import Ledger, Seen
+from tieredstore.promoting import Promotion
 from tieredstore.records import FileRecord, Records, head_of
 from tieredstore.staged import move_in
 from tieredstore.tier import Tier
 from tieredstore.transfer import Copy, Transfer
+from tieredstore.workers import PUBLISH_DEADLINE, within
 
 
 class Filling:
     """An artifact while its files are put in one by one.
 
+    One that another process began, with the same recipe, is gone on with. After the last required
+    file the next `put` begins anew.
+
     Parameters
     ----------
     chain : Chain
-        The tiers; files go to the first and to every durable mounted one.
+        The tiers; files go to the first and to every durable mounted one as they are put in, and
+        to the other durable ones when the artifact is whole.
     name : str
         The artifact.
     required : sequence of str
         The files that make it whole.
     recipe : Recipe or None
         What it is made from.
+
+    Attributes
+    ----------
+    refused : dict
+        Tiers that keep what they have, made by another recipe, with the reason.
     """
 
     def __init__(
@@ -43,29 +65,21 @@ class Filling:
         self._name = name
         self._required = tuple(required)
         self._recipe = recipe
-        self._generation = new_generation()
+        self._mount = chain.first.backend.mount
+        self._folder = chain.first.tier.layout.folder(name)
+        self._ledger: Ledger | None = None
         self._records: dict[str, FileRecord] = {}
-        self._targets = [chain.first.tier, *self._mounted_durable()]
+        self._direct: list[Tier] = []
+        self._inherited: set[str] = set()
+        self.complete = False
         self.refused: dict[str, str] = {}
-
-    def _mounted_durable(self) -> list[Tier]:
-        below = self._chain.tiers[1:]
-        return [
-            t for t in below if t.durable and t.writable and isinstance(t.backend, LocalBackend)
-        ]
-
-    @property
-    def complete(self) -> bool:
-        """Whether all required files have been put in."""
-        return all(f in self._records for f in self._required)
 
     def temporary(self, file: str) -> Path:
         """A path to write a file to before it is put in: on the first tier's file system."""
         check_file(file)
-        mount = self._chain.first.backend.mount
-        with writing_to(self._chain.first.tier.name):
-            os.close(mount.area("stage"))
-        return Path(mount.area_path("stage", f"fill-{random_hex(8)}"))
+        self._check_writable()
+        os.close(self._mount.area("stage"))
+        return Path(self._mount.area_path("stage", f"fill-{random_hex(8)}"))
 
     def put(self, file: str, written: Path) -> dict[str, str]:
         """Put one written file in, atomically, into the first tier and the durable mounted ones.
@@ -86,98 +100,254 @@ class Filling:
         ------
         TierUnavailable
             When the first tier cannot be written.
+        PromoteFailed
+            With the last required file: the artifact is whole in the first tier, and a durable
+            tier could not take it.
         """
         check_file(file)
-        first = self._chain.first
-        if not first.tier.writable:
-            raise TierUnavailable(f"tier {first.tier.name!r} is read-only: nothing can be written")
-        measured = self._measure(file, written)
-        places: dict[str, str] = {}
-        for tier in self._targets:
-            backend = tier.backend
-            assert isinstance(backend, LocalBackend)
+        self._check_writable()
+        record = self._measure(file, written)
+        ledger = self._begun(file)
+        self._records[file] = record
+        ledger.put[file] = (record.size, record.mtime_ns)
+        ledger.write(self._mount, self._recipe)  # before the move: what is not there counts not
+        self._mount.mark_filling(self._folder, ledger.generation, self._required)
+        self._take(written.name, file)
+        first = self._chain.first.tier
+        places = {first.name: os.path.join(self._mount.path, self._folder, file)}
+        for tier in list(self._direct):
             try:
-                self._check_replaceable(tier)
-                with writing_to(tier.name):
-                    places[tier.name] = self._put_into(backend, tier, measured, written)
-            except (OSError, TieredStoreError) as error:
-                if tier is first.tier:
-                    raise
-                self._refuse(tier, reason(error))
-        self._records[file] = measured
-        self._targets = [t for t in self._targets if t.name not in self.refused]
-        if self.complete:
-            self._finish()
+                places[tier.name] = self._copy_to(tier, ledger.generation, record)
+            except (OSError, TieredStoreError) as error:  # promoted when all is there
+                self._direct.remove(tier)
+                self._chain.reporter.skipped(tier.name, reason(error))
+        if all(f in ledger.put for f in self._required):
+            self._finish(ledger, ledger.put)
         return places
 
-    def _refuse(self, tier: Tier, why: str) -> None:
-        self.refused[tier.name] = why
-        self._chain.reporter.promoted(self._name, tier.name, "refused", why)
+    def settle(self, required: Sequence[str] | None = None) -> bool:
+        """Publish a filling whose missing files were written into its folder by hand.
 
-    def _check_replaceable(self, tier: Tier) -> None:
-        if tier is self._chain.first.tier or self._records:
-            return
+        Parameters
+        ----------
+        required : sequence of str, optional
+            The files that make it whole; those given at the beginning by default.
+
+        Returns
+        -------
+        bool
+            Whether it is whole now. Files that an older generation left do not count.
+        """
+        if self._ledger is None:
+            mark = self._mount.pending(self._folder)
+            if mark is None or mark.kind != "filling" or not mark.generation:
+                return False
+        ledger = self._ledger or self._begin()
+        wanted = set(required or self._required)
+        now = self._stats(wanted)
+        fresh = {f for f, seen in now.items() if ledger.stale.get(f) != seen}
+        if fresh != wanted:
+            return False
+        self._check_writable()
+        self._finish(ledger, [*ledger.put, *wanted])
+        return True
+
+    # -- the beginning --------------------------------------------------------------------------
+
+    def _check_writable(self) -> None:
+        tier = self._chain.first.tier
+        if not tier.writable:
+            raise TierUnavailable(f"tier {tier.name!r} is read-only: nothing can be written")
+
+    def _begun(self, file: str) -> Ledger:
+        """The ledger; putting again what another process had put in begins anew."""
+        ledger = self._ledger or self._begin()
+        if file in self._inherited:
+            ledger.delete(self._mount)
+            stale = {**ledger.stale, **{f: ledger.put[f] for f in self._inherited}}
+            own = {f: s for f, s in ledger.put.items() if f not in self._inherited}
+            ledger = self._ledger = Ledger(new_generation(), own, stale)
+            self._inherited = set()
+            self._direct = []  # their marks are of the other generation; promoted at the end
+            if not own:
+                self._choose_direct(joined=False)
+        return ledger
+
+    def _begin(self) -> Ledger:
+        self._mount.complete(self._folder)
+        self._records, self.complete, self.refused = {}, False, {}
+        mark = self._mount.pending(self._folder)
+        ledger = None
+        if mark is not None and mark.kind == "filling" and mark.generation:
+            ledger = Ledger.read(self._mount, mark.generation, self._recipe)
+        if ledger is not None:
+            now = self._stats(ledger.put)
+            ledger.put = {f: s for f, s in ledger.put.items() if now.get(f) == s}
+        joined = ledger is not None
+        if ledger is None:
+            ledger = Ledger(new_generation(), {}, self._older(pending=mark is not None))
+        self._inherited = set(ledger.put)
+        self._ledger = ledger
+        self._choose_direct(joined=joined)
+        return ledger
+
+    def _older(self, *, pending: bool) -> dict[str, Seen]:
+        """Files of something whole, or half replaced, that must not be taken for new ones."""
+        there = self._stats(self._required)
+        held = self._chain.first.held(self._name)
+        if held is not None:
+            held.close()
+        whole = len(there) == len(self._required)
+        return there if pending or held is not None or whole else {}
+
+    def _stats(self, files: Iterable[str]) -> dict[str, Seen]:
+        found: dict[str, Seen] = {}
+        with suppress(FileNotFoundError), beneath.opened(self._mount.root()) as root:
+            with beneath.opened(beneath.open_folder(root, self._folder)) as fd:
+                for file in files:
+                    with suppress(FileNotFoundError):
+                        stat = beneath.stat_file(fd, check_file(file))
+                        found[file] = (stat.st_size, stat.st_mtime_ns)
+        return found
+
+    def _choose_direct(self, *, joined: bool) -> None:
+        """Durable mounted tiers that take each file as it is put in."""
+        assert self._ledger is not None
+        self._direct = []
+        for tier in self._durable():
+            if not isinstance(tier.backend, LocalBackend):
+                continue
+            try:
+                if joined and not self._in_step(tier, self._ledger.generation):
+                    continue
+                if self._takes(tier):
+                    self._direct.append(tier)
+            except (OSError, TieredStoreError) as error:
+                self._chain.reporter.skipped(tier.name, reason(error))
+
+    def _durable(self) -> list[Tier]:
+        return [t for t in self._chain.tiers[1:] if t.durable and t.writable]
+
+    def _in_step(self, tier: Tier, generation: str) -> bool:
+        assert isinstance(tier.backend, LocalBackend)
+        mount, folder = tier.backend.mount, tier.layout.folder(self._name)
+        mark = within(tier.deadline, lambda: mount.pending(folder), f"tier {tier.name!r}")
+        return mark is not None and (mark.kind, mark.generation) == ("filling", generation)
+
+    def _takes(self, tier: Tier) -> bool:
+        """Whether what a tier has may be replaced: nothing made by another known recipe is."""
         there = tier.locate(self._name)
-        if there.recipe is None or self._recipe is None or self._recipe.same_as(there.recipe):
-            return
-        differences = self._recipe.differences(there.recipe)
-        raise TieredStoreError(f"tier {tier.name!r} holds it made otherwise ({differences})")
+        if there.recipe is None or there.recipe.same_as(self._recipe):
+            return True
+        known = "recipe unknown" if self._recipe is None else there.recipe.differences(self._recipe)
+        why = f"{self._name}: tier {tier.name!r} holds it made otherwise ({known})"
+        if tier.name not in self.refused:
+            self.refused[tier.name] = why
+            self._chain.reporter.promoted(self._name, tier.name, "refused", why)
+        return False
+
+    # -- one file -------------------------------------------------------------------------------
 
     def _measure(self, file: str, written: Path) -> FileRecord:
         stat = written.stat()
-        mount = self._chain.first.backend.mount
-        inside = os.path.relpath(written, mount.path)
+        inside = os.path.relpath(written, self._mount.path)
         folder, name = beneath.split(inside.replace(os.sep, "/"))
-        copy = Copy("", self._chain.first.backend, folder, None)
         record = FileRecord(name, stat.st_size, stat.st_mode & 0o777, stat.st_mtime_ns)
+        copy = Copy("", self._chain.first.backend, folder, None)
         found = Transfer([copy]).move([record]).files[0]
         return FileRecord(file, found.size, found.mode, found.mtime_ns, found.table)
 
-    def _put_into(
-        self, backend: LocalBackend, tier: Tier, record: FileRecord, written: Path
-    ) -> str:
-        mount = backend.mount
-        folder = tier.layout.folder(self._name)
-        mount.mark_filling(folder, self._generation, self._required)
-        with beneath.opened(mount.root()) as root:
-            with beneath.opened(beneath.make_folder(root, folder)) as fd:
-                if tier is self._chain.first.tier:
-                    self._take(mount.area("stage"), written.name, fd, record.path)
-                else:
-                    self._copy_into(backend, fd, record)
-        return os.path.join(mount.path, folder, record.path)
-
-    def _take(self, area: int, name: str, fd: int, path: str) -> None:
-        with beneath.opened(area):
+    def _take(self, name: str, path: str) -> None:
+        with (
+            beneath.opened(self._mount.root()) as root,
+            beneath.opened(self._mount.area("stage")) as area,
+            beneath.opened(beneath.open_folder(root, self._folder)) as fd,
+        ):
             with beneath.opened(beneath.open_file(area, name)) as file:
                 os.fsync(file)
-            move_in(area, name, fd, path)
+            if not move_in(area, name, fd, path):
+                raise FileNotFoundError(f"{name}: was taken away before it was put in")
 
-    def _copy_into(self, backend: LocalBackend, fd: int, record: FileRecord) -> None:
+    def _copy_to(self, tier: Tier, generation: str, record: FileRecord) -> str:
+        backend, folder = tier.backend, tier.layout.folder(self._name)
+        assert isinstance(backend, LocalBackend)
+        mount, what = backend.mount, f"tier {tier.name!r}"
         first = self._chain.first
-        staged = backend.mount.staged("stage", self._generation)
-        source = Copy(first.tier.name, first.backend, first.tier.layout.folder(self._name), None)
-        from tieredstore.backends.local import MountedStaging
+        source = Copy(first.tier.name, first.backend, self._folder, None)
+        begin = new_generation()
+        staged = within(tier.deadline, lambda: mount.staged("stage", begin), what)
 
-        staging = MountedStaging(backend, "", staged)
-        try:
-            Transfer([source], staging).move([record])
-            with beneath.opened(staged.open()) as files:
+        def publish() -> None:
+            mount.mark_filling(folder, generation, self._required)
+            with beneath.opened(staged.open()) as files, beneath.opened(mount.root()) as root:
                 beneath.syncfs(files)
-                move_in(files, record.path, fd, record.path)
-        finally:
-            staged.delete()
+                with beneath.opened(beneath.open_folder(root, folder)) as fd:
+                    move_in(files, record.path, fd, record.path)
 
-    def _finish(self) -> None:
-        records = Records.of(self._records.values())
-        head = head_of(records, self._recipe, generation=self._generation)
-        for tier in self._targets:
-            assert isinstance(tier.backend, LocalBackend)
-            try:
-                folder = tier.layout.folder(self._name)
-                with writing_to(tier.name):
-                    tier.backend.mount.put_manifest(folder, head, records)
-            except (OSError, TieredStoreError) as error:
-                if tier is self._chain.first.tier:
-                    raise
-                self._refuse(tier, reason(error))
+        try:
+            staging = MountedStaging(backend, "", staged)
+            Transfer([source], staging, None, tier.name).move([record])
+            within(PUBLISH_DEADLINE, publish, what)
+        finally:
+            within(tier.deadline, staged.delete, what)
+        return os.path.join(mount.path, folder, record.path)
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def _finish(self, ledger: Ledger, files: Iterable[str]) -> None:
+        records = self._whole_records(ledger, sorted(set(files)))
+        head = head_of(records, self._recipe, generation=ledger.generation)
+        mark = self._mount.pending(self._folder)
+        if mark is None or mark.generation != ledger.generation:
+            raise HeadConflict(f"{self._name}: was published by another while files were put in")
+        self._mount.put_manifest(self._folder, head, records)
+        ledger.delete(self._mount)
+        self._ledger, self._inherited, self.complete = None, set(), True
+        late = [t for t in self._durable() if t.name not in self.refused]
+        for tier in self._direct:
+            with suppress(OSError, TieredStoreError):
+                backend, folder = tier.backend, tier.layout.folder(self._name)
+                assert isinstance(backend, LocalBackend)
+                if self._in_step(tier, ledger.generation) and self._all_there(tier, records):
+                    put = partial(backend.mount.put_manifest, folder, head, records)
+                    within(PUBLISH_DEADLINE, put, f"tier {tier.name!r}")
+                    late.remove(tier)
+        late = [t for t in late if self._takes(t)]
+        if late:
+            Promotion(self._chain, self._name, [t.name for t in late], replace=True).run()
+
+    def _all_there(self, tier: Tier, records: Records) -> bool:
+        folder = tier.layout.folder(self._name)
+
+        def look() -> bool:
+            stat = tier.backend.stat
+            return all(stat(f"{folder}/{f.path}").size == f.size for f in records.files.values())
+
+        return within(PUBLISH_DEADLINE, look, f"tier {tier.name!r}")
+
+    def _whole_records(self, ledger: Ledger, files: Sequence[str]) -> Records:
+        """Records of all files as they lie there; what this process has not measured is read.
+
+        Raises
+        ------
+        ArtifactChanged
+            When a file that was put in is another one now.
+        """
+        now = self._stats(files)
+        for file in files:
+            wanted = ledger.put.get(file)
+            by_hand = file not in self._records and file in now
+            if file not in now or (wanted not in {None, now[file]} and not by_hand):
+                raise ArtifactChanged(
+                    f"{self._name}: {file} was replaced by another while files were put in; "
+                    f"prepare it again"
+                )
+        backend = self._chain.first.backend
+        unknown = []
+        for file in files:
+            if file not in self._records:
+                stat = backend.stat(f"{self._folder}/{file}")
+                unknown.append(FileRecord(file, stat.size, stat.mode, stat.mtime_ns))
+        moved = Transfer([Copy("", backend, self._folder, None)]).move(unknown)
+        known = [self._records[f] for f in files if f in self._records]
+        return Records.of([*known, *moved.files])

@@ -1,0 +1,71 @@
+"""What a filling knows of the files it has put in, kept beside the first tier's stages.
+
+So that another process may go on with a filling, and old and new files are never taken together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from tieredstore import beneath
+from tieredstore.artifact import Recipe, check_file, random_hex
+from tieredstore.stage import Mount
+
+_AREA: Final = "fill"
+_MAX_LEDGER: Final = 64 << 20  # bytes
+
+Seen = tuple[int, int]  # size in bytes, modification time in nanoseconds
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What one filling knows of the files in the first tier's folder.
+
+    Attributes
+    ----------
+    generation : str
+        What the artifact will be published as.
+    put : dict
+        Files that this filling has put in, as they were then.
+    stale : dict
+        Required files of an older generation, as they were when the filling began.
+    """
+
+    generation: str
+    put: dict[str, Seen] = field(default_factory=dict)
+    stale: dict[str, Seen] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, mount: Mount, generation: str, recipe: Recipe | None) -> Ledger | None:
+        """The ledger of a filling that another began, or ``None`` where there is no such one."""
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            with beneath.opened(mount.area(_AREA)) as area:
+                body = json.loads(beneath.read_small(area, f"{generation}.json", _MAX_LEDGER))
+            if body["recipe"] == _identity(recipe):
+                return cls(generation, _seen(body["put"]), _seen(body["stale"]))
+        return None
+
+    def write(self, mount: Mount, recipe: Recipe | None) -> None:
+        """Keep the ledger for whoever goes on."""
+        body = {"recipe": _identity(recipe), "put": self.put, "stale": self.stale}
+        with beneath.opened(mount.area(_AREA)) as area:
+            name = f"{self.generation}.{random_hex(4)}"
+            beneath.write_small(area, name, json.dumps(body).encode())
+            os.rename(name, f"{self.generation}.json", src_dir_fd=area, dst_dir_fd=area)
+
+    def delete(self, mount: Mount) -> None:
+        """The filling is over."""
+        with suppress(OSError), beneath.opened(mount.area(_AREA)) as area:
+            os.unlink(f"{self.generation}.json", dir_fd=area)
+
+
+def _identity(recipe: Recipe | None) -> object:
+    return None if recipe is None else json.loads(json.dumps(recipe.identity()))
+
+
+def _seen(table: dict[str, list[int]]) -> dict[str, Seen]:
+    return {check_file(f): (int(size), int(mtime)) for f, (size, mtime) in table.items()}

@@ -1,0 +1,288 @@
+"""Files put in one by one: absent until all are there, never old and new together."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tieredstore import (
+    ArtifactChanged,
+    ArtifactNotFound,
+    PromoteFailed,
+    Recipe,
+    Reporter,
+    Tier,
+    TieredStore,
+    local_tier,
+)
+from tieredstore.artifact import Layout
+from tieredstore.backends.fsspec import FsspecBackend
+from tieredstore.backends.runpod import RunPodBackend
+
+FILES = ("train.bin", "val.bin", "meta.pkl")
+
+
+class Said(Reporter):
+    def __init__(self) -> None:
+        self.promotes: list[tuple[str, str, str]] = []
+
+    def promoted(self, name: str, tier: str, action: str, detail: str) -> None:
+        self.promotes.append((tier, action, detail))
+
+
+class Place:
+    """A first tier, a volume, and where their files lie."""
+
+    def __init__(self, root: Path, *further: Tier) -> None:
+        (root / "volume").mkdir(exist_ok=True)
+        self.said = Said()
+        self.here = root / "data" / "a"
+        self.volume = root / "volume" / "data" / "a"
+        self.tier = Tier(
+            "runpod",
+            RunPodBackend(str(root / "volume")),
+            Layout("data/{name}"),
+            durable=True,
+            adopt=True,
+        )
+        self.store = TieredStore([local_tier(root / "data"), self.tier, *further], self.said)
+
+    def fill(self, recipe: Recipe | None = None, required: tuple[str, ...] = FILES):
+        return self.store.fill("a", required, recipe)
+
+
+def put(filling, file: str, data: bytes) -> dict[str, str]:
+    path = filling.temporary(file)
+    path.write_bytes(data)
+    return filling.put(file, path)
+
+
+def put_all(filling, mark: bytes) -> None:
+    for file in FILES:
+        put(filling, file, mark + file.encode())
+
+
+def read(got, file: str) -> bytes:
+    with got.open(file) as opened:
+        return opened.read()
+
+
+def whole(store: TieredStore) -> dict[str, bytes] | None:
+    try:
+        with store.restore("a", files=FILES) as got:
+            return {f: read(got, f) for f in FILES}
+    except ArtifactNotFound:
+        return None
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_each_file_is_visible_at_once_in_both_places_and_the_artifact_only_whole(place) -> None:
+    filling = place.fill()
+    for n, file in enumerate(FILES):
+        places = put(filling, file, b"x" * (n + 1))
+        assert places == {"local": str(place.here / file), "runpod": str(place.volume / file)}
+        assert (place.here / file).read_bytes() == (place.volume / file).read_bytes()
+        states = [w.state for w in place.store.locate("a", FILES)]
+        assert states == (["whole"] * 2 if n == 2 else ["pending"] * 2)
+    assert filling.complete
+    heads = [w.head for w in place.store.locate("a")]
+    assert heads[0] == heads[1]
+    assert all(v.ok for v in place.store.verify("a"))
+
+
+def test_a_second_preparation_with_the_same_object_hides_the_old_one_until_it_is_whole(
+    place,
+) -> None:
+    filling = place.fill()
+    put_all(filling, b"old")
+    put(filling, "train.bin", b"new")
+    assert not filling.complete
+    assert [w.state for w in place.store.locate("a")] == ["pending", "pending"]
+    put(filling, "val.bin", b"new")
+    assert whole(place.store) is None  # meta.pkl is the old one
+    put(filling, "meta.pkl", b"new")
+    assert whole(place.store) == dict.fromkeys(FILES, b"new")
+    assert [w.state for w in place.store.locate("a")] == ["whole", "whole"]
+
+
+def test_an_unmanaged_copy_is_not_mixed_with_what_is_put_in(place) -> None:
+    place.here.mkdir(parents=True)
+    for file in FILES:
+        (place.here / file).write_bytes(b"old")
+    filling = place.fill()
+    put(filling, "train.bin", b"new")
+    assert whole(place.store) is None
+    assert filling.settle() is False
+    assert place.fill().settle() is False
+    put(filling, "val.bin", b"new")
+    put(filling, "meta.pkl", b"new")
+    assert whole(place.store) == dict.fromkeys(FILES, b"new")
+
+
+def test_a_required_file_written_by_hand_counts_when_the_filling_is_settled(place) -> None:
+    filling = place.fill()
+    put(filling, "train.bin", b"t")
+    put(filling, "val.bin", b"v")
+    (place.here / "meta.pkl").write_bytes(b"m")
+    assert whole(place.store) is None
+    assert filling.settle() is True
+    assert whole(place.store) == {"train.bin": b"t", "val.bin": b"v", "meta.pkl": b"m"}
+    assert (place.volume / "meta.pkl").read_bytes() == b"m"
+    assert [w.state for w in place.store.locate("a")] == ["whole", "whole"]
+
+
+def test_a_file_that_was_there_before_an_incomplete_set_counts_when_settled(place) -> None:
+    place.here.mkdir(parents=True)
+    (place.here / "meta.pkl").write_bytes(b"m")
+    filling = place.fill()
+    put(filling, "train.bin", b"t")
+    put(filling, "val.bin", b"v")
+    assert not filling.complete
+    assert place.fill().settle() is True  # another object, as another process would
+    assert whole(place.store) == {"train.bin": b"t", "val.bin": b"v", "meta.pkl": b"m"}
+
+
+def test_settling_without_a_filling_does_nothing(place) -> None:
+    assert place.fill().settle() is False
+    assert not place.here.exists()
+
+
+def test_custom_required_files(place) -> None:
+    filling = place.fill(required=("train.bin",))
+    put(filling, "train.bin", b"t")
+    assert filling.complete
+    with place.store.restore("a") as got:
+        assert read(got, "train.bin") == b"t"
+
+
+def test_settling_with_fewer_required_files(place) -> None:
+    filling = place.fill()
+    put(filling, "train.bin", b"t")
+    assert filling.settle(("train.bin", "val.bin")) is False
+    assert filling.settle(("train.bin",)) is True
+    assert place.store.restore("a").generation
+
+
+def test_another_process_goes_on_with_a_filling(place, tmp_path: Path) -> None:
+    put(place.fill(), "train.bin", b"t")
+    put(Place(tmp_path).fill(), "val.bin", b"v")
+    third = Place(tmp_path).fill()
+    put(third, "meta.pkl", b"m")
+    assert third.complete
+    assert whole(place.store) == {"train.bin": b"t", "val.bin": b"v", "meta.pkl": b"m"}
+    located = place.store.locate("a")
+    assert [w.state for w in located] == ["whole", "whole"]
+    assert located[0].head.generation == located[1].head.generation
+    assert all(v.ok for v in place.store.verify("a"))
+
+
+def test_a_preparation_that_begins_anew_does_not_count_what_a_dead_one_left(
+    place, tmp_path: Path
+) -> None:
+    dead = place.fill()
+    for file in ("train.bin", "val.bin"):
+        put(dead, file, b"dead")
+    fresh = Place(tmp_path).fill()
+    put(fresh, "train.bin", b"new")  # again: this is no going on
+    put(fresh, "meta.pkl", b"new")
+    assert not fresh.complete
+    assert whole(place.store) is None
+    put(fresh, "val.bin", b"new")
+    assert whole(place.store) == dict.fromkeys(FILES, b"new")
+    assert (place.volume / "val.bin").read_bytes() == b"new"
+    assert all(v.ok for v in place.store.verify("a"))
+
+
+def test_another_recipe_does_not_go_on_with_a_filling(place, tmp_path: Path) -> None:
+    put(place.fill(Recipe("p", "1", {"subset": 0.1})), "train.bin", b"small")
+    other = Place(tmp_path).fill(Recipe("p", "1", {"subset": 1.0}))
+    put(other, "val.bin", b"large")
+    put(other, "meta.pkl", b"large")
+    assert not other.complete
+    assert whole(place.store) is None
+    put(other, "train.bin", b"large")
+    assert whole(place.store) == dict.fromkeys(FILES, b"large")
+
+
+def test_a_file_replaced_by_a_restore_meanwhile_is_not_given_our_manifest(
+    place, tmp_path: Path
+) -> None:
+    filling = place.fill()
+    put(filling, "train.bin", b"ours!")
+    with place.store.create("a") as stage:
+        for file in FILES:
+            (stage.path / file).write_bytes(b"their")
+    put(filling, "val.bin", b"ours!")
+    with pytest.raises(ArtifactChanged, match=r"train\.bin was replaced"):
+        put(filling, "meta.pkl", b"ours!")
+    assert whole(place.store) is None
+
+
+def test_a_durable_tier_that_is_not_mounted_gets_it_when_it_is_whole(tmp_path: Path) -> None:
+    memory = Tier("remote", FsspecBackend(f"memory://{tmp_path.name}"), durable=True)
+    place = Place(tmp_path, memory)
+    filling = place.fill()
+    put(filling, "train.bin", b"t")
+    put(filling, "val.bin", b"v")
+    assert memory.locate("a").state == "absent"
+    put(filling, "meta.pkl", b"m")
+    located = place.store.locate("a")
+    assert [w.state for w in located] == ["whole"] * 3
+    assert len({w.head.generation for w in located}) == 1
+    put_all(filling, b"new")
+    assert len({w.head.generation for w in place.store.locate("a")}) == 1
+    assert all(v.ok for v in place.store.verify("a"))
+
+
+def test_a_tier_that_holds_another_recipe_keeps_it(place) -> None:
+    with place.store.create("a", Recipe("p", "1", {"subset": 1.0})) as stage:
+        (stage.path / "train.bin").write_bytes(b"full")
+    place.store.promote("a")
+    place.said.promotes.clear()
+    filling = place.fill(Recipe("p", "1", {"subset": 0.1}))
+    put_all(filling, b"small")
+    assert filling.complete
+    assert list(filling.refused) == ["runpod"]
+    assert [(tier, action) for tier, action, _ in place.said.promotes] == [("runpod", "refused")]
+    assert (place.volume / "train.bin").read_bytes() == b"full"
+    assert place.tier.locate("a").state == "whole"
+
+
+def test_a_volume_that_cannot_be_written_is_named_when_all_is_there(tmp_path: Path) -> None:
+    (tmp_path / "volume").write_text("no folder")  # even root cannot write below it
+    place = Place.__new__(Place)
+    broken = Tier("runpod", RunPodBackend(str(tmp_path / "volume")), durable=True)
+    store = TieredStore([local_tier(tmp_path / "data"), broken], Said())
+    place.store = store
+    filling = store.fill("a", FILES)
+    put(filling, "train.bin", b"t")
+    put(filling, "val.bin", b"v")
+    with pytest.raises(PromoteFailed, match="runpod"):
+        put(filling, "meta.pkl", b"m")
+    assert filling.complete
+    assert whole(store) == {"train.bin": b"t", "val.bin": b"v", "meta.pkl": b"m"}
+
+
+def test_nothing_is_left_in_the_stores_own_area(place) -> None:
+    filling = place.fill()
+    put_all(filling, b"x")
+    for root in (place.here.parent, place.volume.parent.parent):
+        left = [p for p in (root / ".tieredstore").rglob("*") if p.is_file()]
+        assert {p.name for p in left} <= {".gitignore", "length.json"}
+
+
+def test_a_file_that_changes_its_time_only_is_still_what_was_put_in(place) -> None:
+    filling = place.fill()
+    put(filling, "train.bin", b"t")
+    before = os.stat(place.here / "train.bin").st_mtime_ns
+    time.sleep(0.01)
+    (place.here / "train.bin").chmod(0o600)
+    assert os.stat(place.here / "train.bin").st_mtime_ns == before
+    put(filling, "val.bin", b"v")
+    put(filling, "meta.pkl", b"m")
+    assert filling.complete
