@@ -3,7 +3,7 @@
 # Both make .venv and install this checkout in it; remove the folder to begin again.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 NEEDS := pyproject.toml constraints.txt
 
 .PHONY: demo test
