@@ -115,7 +115,7 @@ def _perform(args: argparse.Namespace, reporter: ConsoleReporter) -> int:
 
 
 def _call(args: argparse.Namespace, reporter: ConsoleReporter) -> int:
-    store = open_store(args.config, reporter=reporter)
+    store = open_store(getattr(args, "config", None), reporter=reporter)
     if args.verb is not _restore:  # reads every distribution's metadata, which a hit must not
         registry.check_clashes()
     shown: Shown = args.verb(store, args)
@@ -261,7 +261,6 @@ def _parser() -> argparse.ArgumentParser:
         parents=[common],
         allow_abbrev=False,
     )
-    parser.set_defaults(config=None)
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tieredstore.artifact import Recipe, check_files, check_name, parents
-from tieredstore.errors import ArtifactChanged, ArtifactExists, UnsafePath
-from tieredstore.reporter import Reporter
+from tieredstore.errors import ArtifactChanged, ArtifactExists, UnsafePath, writing_to
 from tieredstore.store import TieredStore
 
 _CHUNK = 1 << 20  # bytes
@@ -67,7 +66,8 @@ def put(store: TieredStore, name: str, paths: Sequence[str | os.PathLike[str]]) 
                 if folder not in made:
                     os.mkdir(stage.path / folder)
                     made.add(folder)
-            _copy(source, os.fspath(stage.path / source.file), store.reporter)
+            for size in _copy(source, os.fspath(stage.path / source.file), store.tiers[0].name):
+                store.reporter.advanced(size)
     return total
 
 
@@ -118,20 +118,24 @@ def _kind(path: str) -> int:
     return mode
 
 
-def _copy(source: Source, target: str, reporter: Reporter) -> None:
+def _copy(source: Source, target: str, tier: str) -> Iterator[int]:
+    """Copy one file with its mode and time; the bytes of each part are given when it is there."""
     # Between the look and the open a link or a pipe may have come in place of the file.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     with open(os.open(source.path, flags), "rb", buffering=0) as file:
         before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):
             raise UnsafePath(f"{source.path}: no regular file any more")
-        with open(target, "xb", buffering=0) as copy:
+        with writing_to(tier):
+            copy = open(target, "xb", buffering=0)  # noqa: SIM115 - only the writes are the tier's
+        with copy:
             buffer = memoryview(bytearray(_CHUNK))
             while got := file.readinto(buffer):
                 left = buffer[:got]
-                while left:
-                    left = left[copy.write(left) or 0 :]
-                reporter.advanced(got)
+                with writing_to(tier):
+                    while left:
+                        left = left[copy.write(left) or 0 :]
+                yield got
             os.fchmod(copy.fileno(), before.st_mode & 0o777)
             os.utime(copy.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
         after = os.fstat(file.fileno())

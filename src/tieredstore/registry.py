@@ -64,15 +64,20 @@ def _points() -> Iterable[EntryPoint]:
 
 
 def _refuse_two(points: Iterable[EntryPoint]) -> None:
-    owners = {name: (value, "tieredstore itself") for name, value in BUILT_IN.items()}
+    seen: dict[str, EntryPoint] = {}
     for point in points:
-        owner = point.dist.name if point.dist is not None else "an unknown distribution"
-        value, first = owners.setdefault(point.name, (point.value, owner))
+        first = seen.setdefault(point.name, point)
+        value = BUILT_IN.get(point.name, first.value)
         if value != point.value:
+            other = "tieredstore itself" if point.name in BUILT_IN else _owner(first)
             raise ConfigError(
-                f"backend {point.name!r} is offered twice: {value} by {first} and {point.value} "
-                f"by {owner}; uninstall {owner}, or have it take another name"
+                f"backend {point.name!r} is offered twice: {value} by {other} and {point.value} "
+                f"by {_owner(point)}; uninstall {_owner(point)}, or have it take another name"
             )
+
+
+def _owner(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "an unknown distribution"
 
 
 def _loaded(name: str, value: str) -> type[Readable]:

@@ -188,9 +188,11 @@ def explained(error: BaseException) -> str:
     if not isinstance(error, OSError | TieredStoreError):
         hint = "set TIEREDSTORE_DEBUG=1 for the traceback, and report it"
         return f"unexpected {reason(error)}; {hint}"
-    step = _NEXT_BY_KIND.get(getattr(error, "kind", ""), "")
-    if not isinstance(error, TieredStoreError):
-        step = _NEXT_BY_ERRNO.get(error.errno or 0, "put that right and run the command again")
+    step = "put that right and run the command again"
+    if isinstance(error, TieredStoreError):
+        step = _NEXT_BY_KIND.get(error.kind, "")
+    code = getattr(error, "errno", None)
+    step = _NEXT_BY_ERRNO.get(code, step) if isinstance(code, int) else step
     return "; ".join(part for part in (reason(error), step) if part)
 
 
