@@ -20,7 +20,7 @@ from tieredstore.got import Got
 from tieredstore.promoting import Promotion, TierOutcome, evict
 from tieredstore.reporter import SILENT, Reporter
 from tieredstore.restoring import Restoration
-from tieredstore.status import names_in
+from tieredstore.status import Survey
 from tieredstore.stream import open_verified
 from tieredstore.tier import ABSENT, Located, Tier
 from tieredstore.verifying import Verified, verify_copy
@@ -76,14 +76,12 @@ class TieredStore:
 
     def names(self) -> list[str]:
         """All artifacts that some tier has a head of; a tier that fails is skipped and reported."""
-        found: set[str] = set()
-        for tier in self.tiers:
-            found |= names_in(tier, self.reporter)
-        return sorted(found)
+        return Survey(self.tiers, self.reporter).names
 
     def status(self) -> dict[str, list[Located]]:
         """`locate` for every artifact that is known anywhere."""
-        return {name: self.locate(name) for name in self.names()}
+        survey = Survey(self.tiers, self.reporter)
+        return {name: survey.locate(name) for name in survey.names}
 
     # -- bring up -------------------------------------------------------------------------------
 
