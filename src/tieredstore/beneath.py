@@ -249,7 +249,13 @@ def walk(fd: int, skip: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
     queue = [""]
     while queue:
         folder = queue.pop()
-        with opened(open_folder(fd, folder)) as here, os.scandir(here) as entries:
+        try:
+            opened_folder = open_folder(fd, folder)
+        except FileNotFoundError:
+            if not folder:
+                raise
+            continue  # deleted since it was seen
+        with opened(opened_folder) as here, os.scandir(here) as entries:
             for entry in entries:
                 if skip and entry.name.startswith(skip):
                     continue
