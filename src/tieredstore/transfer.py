@@ -227,6 +227,8 @@ class Transfer:
         else:
             for group in _groups(run, self._request()):
                 self._group(file, group)
+            if self._collect and not run:
+                self._compare_empty(file)
         with file.lock:
             file.left -= 1
             last = file.left == 0
@@ -374,8 +376,20 @@ class Transfer:
                 found = self._sources.setdefault(copy.tier, found)
         return found
 
+    def _compare_empty(self, file: _OpenFile) -> None:
+        """An empty file has no block to read, but it has to be there, and empty."""
+        for copy in self._copies:
+            try:
+                self._check_size(copy, copy.path(file.record.path), 0)
+            except (OSError, TieredStoreError) as error:
+                self._note_damage(copy.tier, reason(error))
+
     def _check_size(self, copy: Copy, path: str, size: int) -> None:
-        found = copy.backend.stat(path).size
+        self._watch.enter(copy.tier)
+        try:
+            found = copy.backend.stat(path).size
+        finally:
+            self._watch.leave()
         if found != size:
             raise CorruptData(f"{copy.backend.place}/{path}: {found} bytes, expected {size}")
 
