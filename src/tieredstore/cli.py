@@ -61,18 +61,29 @@ def run(argv: Sequence[str] | None = None) -> int:
     reporter = console.console_reporter(PROGRAM)
     try:
         with _signals():
-            args = _parser().parse_args(argv)
+            args = _parsed(argv)
             try:
                 return _perform(args, reporter)
             finally:
                 reporter.close()
     except OutputClosed:
         return 128 + signal.SIGPIPE
+    except OSError as error:  # the help text could not be written
+        reporter.error(views.explained(error))
+        return FAILED
     except KeyboardInterrupt as stop:
         number = stop.args[0] if stop.args else int(signal.SIGINT)
         how = "interrupted" if number == signal.SIGINT else "terminated"
         reporter.line(f"{how}; run the command again to go on")
         return 128 + number
+
+
+def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    try:
+        return _parser().parse_args(argv)
+    except SystemExit:
+        console.show_lines([])  # a help text goes out while somebody can say that it did not
+        raise
 
 
 @contextmanager

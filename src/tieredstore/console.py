@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from tieredstore.reporter import Reporter
 from tieredstore.views import clean
@@ -46,8 +46,10 @@ class ConsoleReporter(Reporter):
 
     def line(self, text: str) -> None:
         """Write one line on stderr."""
-        with suppress(OSError, ValueError):
+        try:
             print(f"{self._program}: {clean(text)}", file=sys.stderr, flush=True)  # noqa: T201
+        except (OSError, ValueError):
+            _drop(sys.stderr)
 
     def warn(self, text: str) -> None:
         """Write a warning, unless the same one was written before."""
@@ -70,7 +72,7 @@ class ConsoleReporter(Reporter):
 
     def corrupt(self, tier: str, what: str) -> None:
         """See `Reporter.corrupt`."""
-        self.warn(f"tier {tier!r} holds a damaged copy, not used: {what}")
+        self.warn(f"tier {tier!r} holds a damaged copy: {what}")
 
     def adopted(self, name: str, tier: str) -> None:
         """See `Reporter.adopted`."""
@@ -213,16 +215,16 @@ def _output() -> Iterator[None]:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        _drop_output()
+        _drop(sys.stdout)
         raise OutputClosed from None
     except OSError as error:
-        _drop_output()
+        _drop(sys.stdout)
         raise OSError(error.errno, error.strerror, "standard output") from None
 
 
-def _drop_output() -> None:
+def _drop(stream: TextIO) -> None:
     """Let what is still buffered go nowhere, or it would fail again when the process exits."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)

@@ -289,6 +289,28 @@ def test_verify_finds_a_flipped_byte_and_restore_goes_on(stored):
     assert [c["damaged"] for c in document["copies"]] == [False, True]
 
 
+def test_verify_goes_on_without_a_tier_that_fails(stored):
+    shutil.rmtree(stored.root / "volume")
+    (stored.root / "volume").write_text("not a folder")
+    found = stored.run("verify", "words")
+    assert found.returncode == 0
+    assert found.stdout.splitlines()[0] == "words: local: ok, 13 B compared"
+    assert found.stdout.splitlines()[1].startswith("words: volume: not compared: ")
+    assert found.stderr.startswith("tieredstore: warning: tier 'volume' skipped: ")
+    assert found.stderr.count("\n") == 1
+
+
+def test_verify_of_data_without_a_manifest_says_so(place):
+    folder = place.root / "data" / "old" / "old"
+    folder.mkdir(parents=True)
+    (folder / "train.bin").write_bytes(b"1234")
+    found = place.run("verify", "old")
+    assert (found.returncode, found.stdout) == (1, "old: local: not compared: unmanaged\n")
+    assert "nothing to compare with a manifest" in found.stderr
+    assert place.run("restore", "old").returncode == 0
+    assert place.done("verify", "old") == "old: local: ok, 4 B compared\n"
+
+
 def test_evict_keeps_the_only_copy(place):
     place.done("put", "words", "in")
     assert "no verified copy elsewhere" in place.one_line("evict", "words")
@@ -571,11 +593,12 @@ def test_a_signal_in_a_restore_ends_it_in_one_line_and_it_goes_on_later(slow, nu
     assert same
 
 
-def test_a_reader_that_has_gone_is_no_error(stored):
+@pytest.mark.parametrize("args", [["status"], ["status", "--json"], ["put", "--help"]])
+def test_a_reader_that_has_gone_is_no_error(stored, args):
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [*COMMAND, "status"],
+        [*COMMAND, *args],
         cwd=stored.root,
         env=stored.env,
         stdout=writing,
@@ -586,10 +609,27 @@ def test_a_reader_that_has_gone_is_no_error(stored):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_output_that_cannot_be_written_is_one_line(stored):
+@pytest.mark.parametrize(("args", "code"), [(["nope"], 2), (["restore", "gone"], 1)])
+def test_a_reader_of_the_errors_that_has_gone_changes_nothing(stored, args, code):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*COMMAND, *args],
+        cwd=stored.root,
+        env=stored.env,
+        stdout=subprocess.DEVNULL,
+        stderr=writing,
+        check=False,
+    )
+    os.close(writing)
+    assert done.returncode == code
+
+
+@pytest.mark.parametrize("args", [["status", "--json"], ["status"], ["--help"]])
+def test_output_that_cannot_be_written_is_one_line(stored, args):
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [*COMMAND, "status", "--json"],
+            [*COMMAND, *args],
             cwd=stored.root,
             env=stored.env,
             stdout=full,
