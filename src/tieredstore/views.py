@@ -108,7 +108,9 @@ def differs(where: Located, reference: Located) -> str:
     if ours.files != theirs.files:
         said.append(f"files {ours.files}, not {theirs.files}")
     if ours.size != theirs.size:
-        said.append(f"{size(ours.size)}, not {size(theirs.size)}")
+        one, other = size(ours.size), size(theirs.size)
+        close = one == other
+        said.append(f"{ours.size} B, not {theirs.size} B" if close else f"{one}, not {other}")
     return f"not as in {reference.tier.name}: {', '.join(said)}"
 
 
