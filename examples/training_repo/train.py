@@ -9,7 +9,6 @@ np.memmap, a few tokens at a time.
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from configurator import configure_or_exit
@@ -17,6 +16,8 @@ from model import Adam, NGramModel, Tokens
 
 from datasets_prep import find_dataset, token_type
 from tieredstore import TieredStoreError
+
+VOCABULARY_FROM = 10_000_000  # tokens; what occurs only later counts as unknown
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,16 @@ def mean_loss(model: NGramModel, batches: Batches, count: int) -> float:
     return sum(model.loss(*batches.next()) for _ in range(count)) / count
 
 
-def train(settings: Settings, folder: Path) -> None:
+def open_splits(name: str, root: str) -> list[Tokens]:
+    """The training and the validation split, mapped rather than read."""
+    folder = find_dataset(name, root=root)
+    print(f"data: {folder}")
     kind = token_type(folder)
-    splits = [np.memmap(folder / f"{s}.bin", dtype=kind, mode="r") for s in ("train", "val")]
-    known = np.unique(splits[0])
+    return [np.memmap(folder / f"{s}.bin", dtype=kind, mode="r") for s in ("train", "val")]
+
+
+def train(settings: Settings, splits: list[Tokens]) -> None:
+    known = np.unique(splits[0][:VOCABULARY_FROM])
     train_split, val_split = (
         Batches(tokens, known, settings, settings.seed + n) for n, tokens in enumerate(splits)
     )
@@ -106,12 +113,14 @@ def train(settings: Settings, folder: Path) -> None:
 def main() -> None:
     settings = configure_or_exit(Settings(), sys.argv[1:])
     try:
-        folder = find_dataset(settings.dataset, root=settings.data_root)
+        splits = open_splits(settings.dataset, settings.data_root)
     except (TieredStoreError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(f"data: {folder}")
-    train(settings, folder)
+    train(settings, splits)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
