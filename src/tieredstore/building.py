@@ -27,6 +27,8 @@ class Build:
         Write the artifact's files below this folder.
     facts : dict
         Plain JSON values found out while building; they are kept with the recipe.
+    recipe : Recipe or None
+        What it is made from; may be set until the block ends, when an input is known only then.
     generation : str
         What the artifact will be published as.
     """
@@ -34,7 +36,7 @@ class Build:
     def __init__(self, chain: Chain, name: str, recipe: Recipe | None, kind: str) -> None:
         self._chain = chain
         self._name = name
-        self._recipe = recipe
+        self.recipe = recipe
         self._kind = kind
         self._staged: Staged | None = None
         self.generation = new_generation()
@@ -109,6 +111,6 @@ class Build:
 
     def _final_recipe(self) -> Recipe:
         facts: Mapping[str, Any] = self.facts
-        if self._recipe is None:
+        if self.recipe is None:
             return Recipe(facts=facts)
-        return self._recipe.with_facts(facts)
+        return self.recipe.with_facts(facts)

@@ -10,6 +10,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import xxhash
+
 from tieredstore.artifact import Recipe, check_files, check_name, parents
 from tieredstore.errors import ArtifactChanged, ArtifactExists, UnsafePath, writing_to
 from tieredstore.store import TieredStore
@@ -58,7 +60,8 @@ def put(store: TieredStore, name: str, paths: Sequence[str | os.PathLike[str]]) 
     check_name(name)
     sources = sources_of([os.fspath(p) for p in paths])
     total = sum(s.size for s in sources)
-    with store.create(name, Recipe("put", "1")) as stage:
+    content = xxhash.xxh3_128()
+    with store.create(name) as stage:
         store.reporter.started("put", name, total)
         made: set[str] = set()
         for source in sources:
@@ -66,8 +69,13 @@ def put(store: TieredStore, name: str, paths: Sequence[str | os.PathLike[str]]) 
                 if folder not in made:
                     os.mkdir(stage.path / folder)
                     made.add(folder)
-            for size in _copy(source, os.fspath(stage.path / source.file), store.tiers[0].name):
-                store.reporter.advanced(size)
+            content.update(f"{source.file}\0{source.size}\0".encode())
+            for part in _copy(source, os.fspath(stage.path / source.file), store.tiers[0].name):
+                content.update(part)
+                store.reporter.advanced(len(part))
+        # Other content is another thing: a durable tier's copy of the old one is not replaced
+        # unless that is asked for.
+        stage.recipe = Recipe("put", "1", inputs={"content": content.hexdigest()})
     return total
 
 
@@ -118,8 +126,8 @@ def _kind(path: str) -> int:
     return mode
 
 
-def _copy(source: Source, target: str, tier: str) -> Iterator[int]:
-    """Copy one file with its mode and time; the bytes of each part are given when it is there."""
+def _copy(source: Source, target: str, tier: str) -> Iterator[memoryview]:
+    """Copy one file with its mode and time; each part is given when it is there."""
     # Between the look and the open a link or a pipe may have come in place of the file.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     with open(os.open(source.path, flags), "rb", buffering=0) as file:
@@ -135,7 +143,7 @@ def _copy(source: Source, target: str, tier: str) -> Iterator[int]:
                 with writing_to(tier):
                     while left:
                         left = left[copy.write(left) or 0 :]
-                yield got
+                yield buffer[:got]
             os.fchmod(copy.fileno(), before.st_mode & 0o777)
             os.utime(copy.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
         after = os.fstat(file.fileno())
