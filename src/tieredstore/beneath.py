@@ -77,15 +77,21 @@ def make_folder(fd: int, folder: str) -> int:
     here = os.dup(fd)
     for part in folder.split("/") if folder else ():
         try:
-            with suppress(FileExistsError):
-                os.mkdir(part, dir_fd=here)
-            below = os.open(part, _FOLDER, dir_fd=here)
+            below = _open_or_make(here, part)
         except OSError as error:
             raise _explained(error, part, here, folder) from None
         finally:
             os.close(here)
         here = below
     return here
+
+
+def _open_or_make(fd: int, part: str) -> int:
+    with suppress(FileNotFoundError):
+        return os.open(part, _FOLDER, dir_fd=fd)
+    with suppress(FileExistsError):
+        os.mkdir(part, dir_fd=fd)
+    return os.open(part, _FOLDER, dir_fd=fd)
 
 
 def split(path: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 
 from tieredstore import beneath
-from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head, random_hex
+from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, RESERVED, Head, random_hex
 from tieredstore.errors import ManifestError, TieredStoreError
 from tieredstore.marks import Marks, Pending, pending_entries
 from tieredstore.records import MAX_RECORDS, Records
@@ -41,10 +41,8 @@ def lay_mark(area: int, fd: int, marks: Marks, mark: Pending) -> bool:
         or removed, is taken over without the artifact being seen in between.
     """
     for _ in range(_TRIES):
-        if _lay_new(area, fd, marks, mark):
-            return True
         entries = pending_entries(fd, marks)
-        if mark.entry in entries:
+        if mark.entry in entries or (not entries and _lay_new(area, fd, marks, mark)):
             return True
         if any(e.startswith("publishing-") for e in entries):
             return False
@@ -193,7 +191,12 @@ def _move_all(
 
 
 def remove_forward(fd: int, marks: Marks, mark: Pending, target: int) -> None:
-    """Move what the manifest names to ``target``, head last; steps may have been done already."""
+    """Move what the manifest names to ``target``, head last; steps may have been done already.
+
+    Where the records cannot be read, nobody knows which files these are: whatever is left stays
+    hidden below the mark until it is replaced, or it would be taken for data to adopt.
+    """
+    known = False
     with suppress(TieredStoreError, FileNotFoundError):
         head = Head.parse(beneath.read_small(fd, marks.head, MAX_HEAD), marks.head)
         if head.generation == mark.generation:
@@ -201,11 +204,15 @@ def remove_forward(fd: int, marks: Marks, mark: Pending, target: int) -> None:
                 for path in records_below(fd, marks.head, marks.records, head).files:
                     if mark.entry in pending_entries(fd, marks):
                         move_in(fd, path, target, path)
+                known = True
             move_in(fd, marks.records, target, RECORDS)
             with suppress(FileNotFoundError):
                 os.unlink(marks.partial, dir_fd=fd)
             move_in(fd, marks.head, target, HEAD)
-    lift_mark(fd, marks, mark)
+    if known or marks.head != HEAD or not any(True for _ in beneath.walk(fd, RESERVED)):
+        lift_mark(fd, marks, mark)
+    else:
+        _abandon(fd, marks, mark)
 
 
 def finish_filling(fd: int, marks: Marks, mark: Pending) -> None:

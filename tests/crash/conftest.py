@@ -1,0 +1,81 @@
+"""What the crash sweeps share: where they run, the processes that are killed, moto's S3."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def load(name, path):
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def harness():
+    return load("crash_harness", HERE / "harness.py")
+
+
+@pytest.fixture(scope="session")
+def reading():
+    return load("crash_reading", HERE / "reading.py")
+
+
+@pytest.fixture
+def world():
+    """A folder in memory where there is one: a sweep flushes the file system hundreds of times."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def child(harness):
+    child = harness.Child()
+    yield child
+    child.stop()
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory):
+    module = load("crash_moto", HERE.parent / "servers" / "moto.py")
+    why = module.missing()
+    if why:
+        pytest.skip(why)
+    server = module.start(tmp_path_factory.mktemp("moto"))
+    server.make_bucket("crash")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def s3_child(harness, moto):
+    child = harness.Child(s3=True)
+    yield child
+    child.stop()
+
+
+@pytest.fixture
+def bucket(harness, moto, request):
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=moto.url,
+        region_name="us-east-1",
+        aws_access_key_id=moto.options["key"],
+        aws_secret_access_key=moto.options["secret"],
+    )
+    yield harness.Bucket(client, "crash", f"t{abs(hash(request.node.name))}", moto.options)
+    client.close()
