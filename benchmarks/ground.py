@@ -79,7 +79,9 @@ def restore(store: TieredStore, name: str, files: list[str] | None) -> None:
 
 
 def run(argv: list[str], folder: Path) -> None:
-    subprocess.run(argv, cwd=folder, check=True, capture_output=True)
+    # Both sides start as installed packages do: with their bytecode beside them.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run(argv, cwd=folder, check=True, capture_output=True, env=environment)
 
 
 def hit(folder: Path, files: int, rounds: int) -> list[Figure]:
