@@ -33,7 +33,7 @@ STORY = [
     ),
     (
         "A training script finds its data where it expects it.",
-        "python train.py config/train_pydoc_topics.py --max_iters=60 --eval_interval=20",
+        "python train.py config/train_pydoc_topics.py --max_iters=200 --log_interval=50",
     ),
     ("What lies where.", "tieredstore status"),
 ]
