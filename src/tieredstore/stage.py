@@ -31,9 +31,10 @@ from tieredstore.artifact import (
     Head,
     check_file,
     digest128,
+    parents,
     random_hex,
 )
-from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError
+from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError, UnsafePath
 from tieredstore.inplace import finish_filling, lay_mark, lift_mark, remove_forward, roll_forward
 from tieredstore.marks import Held, Marks, Pending, pending_entries, read_mark
 from tieredstore.records import MAX_RECORDS, Records
@@ -166,8 +167,7 @@ class Mount:
             if held is None and beneath.exists(fd, Marks(folder).head):
                 return []
             if files is None:
-                found = beneath.walk(fd, RESERVED) if held is None else iter(())
-                return sorted(p for p, e in found if e.is_file(follow_symlinks=False))
+                return _all_regular(fd) if held is None else []
             return self._adoptable(fd, held, files)
 
     def _adoptable(self, fd: int, held: Held | None, files: Sequence[str]) -> list[str]:
@@ -182,6 +182,8 @@ class Mount:
         try:
             for file in wanted:
                 beneath.stat_file(fd, check_file(file))
+                if any(has_file(fd, f"{above}/{HEAD}") for above in parents(file)):
+                    return []  # another artifact's
         except FileNotFoundError:
             return []
         return wanted
@@ -497,6 +499,28 @@ class Mount:
                         shutil.rmtree(path, ignore_errors=True)
                     else:
                         os.unlink(path)
+
+
+def _all_regular(fd: int) -> list[str]:
+    """Every regular file, or none where the folder holds artifacts: they belong to no other."""
+    found: list[str] = []
+    for path, entry in beneath.walk(fd):
+        *above, name = path.split("/")
+        if any(part.startswith(RESERVED) for part in above) or (
+            name.startswith(RESERVED) and name.endswith(".json")
+        ):
+            return []
+        if not name.startswith(RESERVED) and entry.is_file(follow_symlinks=False):
+            found.append(path)
+    return sorted(found)
+
+
+def has_file(fd: int, path: str) -> bool:
+    """Whether a regular file lies there."""
+    with suppress(FileNotFoundError, UnsafePath):
+        beneath.stat_file(fd, path)
+        return True
+    return False
 
 
 def _small(fd: int, name: str) -> bytes | None:

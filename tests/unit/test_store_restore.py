@@ -111,7 +111,7 @@ def test_a_damaged_head_sends_it_on_to_the_next_tier(world, promoted, files, con
 
 
 def test_another_recipe_is_no_hit(world, promoted, create, files, contents):
-    with pytest.raises(ArtifactNotFound, match="subset: 1.0 there, 0.5 asked for"):
+    with pytest.raises(ArtifactNotFound, match=r"subset: 1\.0 there, 0\.5 asked for"):
         promoted.restore("name", recipe={"preparer": "test", "subset": 0.5})
     create(promoted, "name", {"train.bin": b"half"}, {"preparer": "test", "subset": 0.5})
     with pytest.raises(ArtifactNotFound, match="first: another recipe"):

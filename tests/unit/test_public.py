@@ -1,0 +1,87 @@
+"""The names that users import, pinned: adding or dropping one is a decision."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import tieredstore
+import tieredstore.testing
+
+PUBLIC = [
+    "ArtifactChanged",
+    "ArtifactExists",
+    "ArtifactNotFound",
+    "Build",
+    "ConfigError",
+    "CorruptData",
+    "EvictRefused",
+    "Filling",
+    "Got",
+    "HeadConflict",
+    "InvalidName",
+    "Layout",
+    "LeaseTimeout",
+    "Located",
+    "ManifestError",
+    "NoSuchFile",
+    "PromoteFailed",
+    "Recipe",
+    "RecipeConflict",
+    "Reporter",
+    "Tier",
+    "TierOutcome",
+    "TierTimeout",
+    "TierUnavailable",
+    "TieredStore",
+    "TieredStoreError",
+    "UnsafePath",
+    "Unsupported",
+    "Verified",
+    "__version__",
+    "local_tier",
+    "open_store",
+]
+
+
+def test_the_public_names_are_these():
+    assert sorted(tieredstore.__all__) == PUBLIC
+    assert all(hasattr(tieredstore, name) for name in PUBLIC)
+
+
+def test_errors_also_are_what_a_caller_would_catch():
+    kinds = {
+        "ArtifactNotFound": FileNotFoundError,
+        "NoSuchFile": FileNotFoundError,
+        "LeaseTimeout": TimeoutError,
+        "TierTimeout": TimeoutError,
+        "TierUnavailable": OSError,
+        "CorruptData": OSError,
+        "PromoteFailed": OSError,
+        "ArtifactExists": FileExistsError,
+        "RecipeConflict": FileExistsError,
+        "HeadConflict": FileExistsError,
+        "EvictRefused": PermissionError,
+        "UnsafePath": PermissionError,
+        "InvalidName": ValueError,
+        "ManifestError": ValueError,
+        "ConfigError": ValueError,
+        "Unsupported": NotImplementedError,
+    }
+    found = set()
+    for name, builtin in kinds.items():
+        error = getattr(tieredstore, name)
+        assert issubclass(error, builtin)
+        assert issubclass(error, tieredstore.TieredStoreError)
+        found.add(error.kind)
+    assert len(found) == len(kinds), "each kind is its own"
+
+
+def test_only_the_contract_suite_needs_pytest():
+    code = (
+        "import sys, tieredstore, tieredstore.testing, tieredstore.testing.samples;"
+        "print([m for m in ('pytest', '_pytest', 'fsspec', 'filelock') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+    assert tieredstore.testing.BackendContract.__name__ == "BackendContract"
