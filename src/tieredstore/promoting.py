@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,7 +29,7 @@ from tieredstore.transfer import Copy, Transfer
 from tieredstore.verifying import verify_copy
 from tieredstore.workers import PUBLISH_DEADLINE, within
 
-_TRIES: Final = 3
+_TRIES: Final = 20
 COPIED, PRESENT, REFUSED, FAILED = "copied", "present", "refused", "failed"
 
 
@@ -78,10 +78,21 @@ class Promotion:
         outcomes = []
         for tier in self._targets:
             outcome = self._to(tier, source, head)
+            for _ in range(_TRIES):
+                if outcome.action != FAILED or not self._replaced(head):
+                    break  # else the artifact was replaced while it was read: take the new one
+                source = self._source()
+                assert source.head is not None
+                head = source.head
+                outcome = self._to(tier, source, head)
             self._chain.reporter.promoted(self._name, tier.name, outcome.action, outcome.detail)
             outcomes.append(outcome)
         _raise_for(self._name, outcomes)
         return outcomes
+
+    def _replaced(self, head: Head) -> bool:
+        now = self._chain.tiers[0].locate(self._name)
+        return now.head is not None and now.head.generation != head.generation
 
     def _source(self) -> Located:
         first = self._chain.tiers[0]
@@ -108,15 +119,25 @@ class Promotion:
                     if _has(there, head):
                         return TierOutcome(tier.name, PRESENT)
                     self._check_replaceable(there, head)
-                    with suppress(HeadConflict):  # somebody else published meanwhile: look again
-                        outcome = self._copy(tier, there, source, head)
-                        if _has(tier.locate(self._name), head):
-                            return outcome
+                    outcome = self._try(tier, there, source, head)
+                    if outcome is not None and _has(tier.locate(self._name), head):
+                        return outcome
             return TierOutcome(tier.name, FAILED, "others kept replacing it")
         except RecipeConflict as error:
             return TierOutcome(tier.name, REFUSED, str(error))
         except (OSError, TieredStoreError) as error:
             return TierOutcome(tier.name, FAILED, reason(error))
+
+    def _try(self, tier: Tier, there: Located, source: Located, head: Head) -> TierOutcome | None:
+        """Copy, or ``None`` when somebody else published meanwhile, and it is worth another look."""
+        try:
+        """Copy; ``None`` when somebody else published meanwhile, and another look is due."""
+        except HeadConflict:
+            return None
+        except TierUnavailable as error:
+            if error.writing and error.errno == errno.ENOENT:
+                return None  # another that moves this generation has published the stage
+            raise
 
     def _check_replaceable(self, there: Located, head: Head) -> None:
         if there.state == UNREACHABLE:

@@ -193,7 +193,7 @@ class TieredStore:
                 return self.restore(name, files, recipe)
             with self.create(name, recipe) as stage:
                 build(stage)
-        self.promote(name)
+            self.promote(name)  # under the lease: another node looks for it in the lower tiers
         got = self._chain.first.hit(name, None if files is None else list(files), Recipe.of(recipe))
         return got if got is not None else self.restore(name, files, recipe)
 

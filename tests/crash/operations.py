@@ -177,7 +177,7 @@ def read(world):
     for tier in world.store.tiers:
         for name in (NAME, SINGLE):
             located = tier.locate(name)
-            if located.state not in {"absent"}:
+            if located.state != "absent":
                 seen[f"{tier.name}:{name}"] = [located.state, _tag(located)]
     return seen
 

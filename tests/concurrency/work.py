@@ -1,0 +1,191 @@
+"""What one of several processes does, in a process of its own; the answer is one line of JSON.
+
+Every file's bytes follow from a number that the whole generation shares, so that a mixture of two
+generations shows in what was read, however it came about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from tieredstore.backends.local import LocalBackend
+from tieredstore.backends.runpod import RunPodBackend
+from tieredstore.errors import ArtifactChanged, ArtifactNotFound
+from tieredstore.store import TieredStore
+from tieredstore.testing import faults
+from tieredstore.tier import Tier
+
+FILES = {"a": 5000, "b/c": 7, "d": 2_500_000}
+
+
+def content(number, file):
+    seed = hashlib.sha256(f"{number}/{file}".encode()).digest()
+    size = FILES[file]
+    return (f"{number:09d}".encode() + seed * (size // len(seed) + 1))[: max(size, 9)]
+
+
+def number_of(data):
+    return int(data[:9])
+
+
+class Work:
+    def __init__(self, order):
+        self.order = order
+        self.root = Path(order["root"])
+        below = RunPodBackend if order.get("below") == "runpod" else LocalBackend
+        local = LocalBackend(str(self.root / order.get("local", "local")))
+        vol = below(str(self.root / "vol"))
+        self.store = TieredStore([Tier("local", local), Tier("vol", vol, durable=True)])
+
+    def note(self, what):
+        """Say something outside the store: one file for each time it happened."""
+        folder = self.root / "notes"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{what}-{os.getpid()}-{time.monotonic_ns()}").touch()
+
+    def write(self, stage, number, files=tuple(FILES)):
+        for file in files:
+            path = stage.path / file
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content(number, file))
+
+    def build(self, stage):
+        self.note("build")
+        time.sleep(self.order.get("takes", 0.0))
+        self.write(stage, os.getpid())
+        if self.order.get("dies"):
+            faults.die()
+
+    def check(self, got, files=tuple(FILES)):
+        """Read files through the held generation: they are whole, and of one generation."""
+        numbers = set()
+        for file in files:
+            with got.open(file) as opened:
+                data = opened.read()
+            number = number_of(data)
+            assert data == content(number, file), f"{file} is of no generation"
+            numbers.add(number)
+        assert len(numbers) == 1, f"a mixture of {numbers}"
+        got.close()
+        return numbers.pop()
+
+    # -- what is ordered ------------------------------------------------------------------------
+
+    def ensure(self):
+        self.wait_for("go")
+        return self.check(self.store.ensure("set", self.build, recipe={"v": 1}))
+
+    def wait_for(self, name):
+        while not (self.root / name).exists():
+            time.sleep(0.002)
+
+    def replace(self):
+        for number in range(1, self.order["times"] + 1):
+            with self.store.create("set", recipe={"v": 1}) as stage:
+                self.write(stage, number)
+        (self.root / "done").touch()
+        return self.order["times"]
+
+    def read(self):
+        """Read in a loop until told that it is over; what was seen."""
+        seen, reads, changed, last = set(), 0, 0, 0
+        while not (self.root / "done").exists() or not reads:
+            try:
+                number = self.check(self.store.restore("set"))
+            except ArtifactChanged:
+                changed += 1  # replaced in place: said so, nothing mixed was handed out
+                continue
+            assert number >= last, f"{number} was read after {last}"
+            last, reads = number, reads + 1
+            seen.add(number)
+        return {"reads": reads, "seen": len(seen), "changed": changed, "last": last}
+
+    def keep_reading(self):
+        """Hold one generation, and read it again and again while it is being replaced."""
+        got = self.store.restore("set")
+        (self.root / "held").touch()
+        numbers = set()
+        while not (self.root / "done").exists():
+            for file in FILES:
+                with got.open(file) as opened:
+                    data = opened.read()
+                assert data == content(number_of(data), file)
+                numbers.add(number_of(data))
+        assert len(numbers) == 1, f"got.open gave {numbers}"
+        return numbers.pop()
+
+    def make(self):
+        with self.store.create("set", recipe={"v": 1}) as stage:
+            self.write(stage, self.order.get("number", 0))
+        if self.order.get("foreign"):
+            (self.root / "local" / "set" / "prepare.py").write_text("mine")
+        return "made"
+
+    def put_below(self):
+        self.make()
+        self.store.promote("set")
+        self.store.evict("set")
+        return "below"
+
+    def promote(self):
+        self.wait_for("go")
+        return [o.action for o in self.store.promote("set", replace=True)]
+
+    def restore(self):
+        self.wait_for("go")
+        files = self.order.get("files")
+        got = self.store.restore("set", files=files)
+        return self.check(got, files or tuple(FILES))
+
+    def evict_local(self):
+        return self.store.evict("set")
+
+    def restore_again_and_again(self):
+        reads = 0
+        while not (self.root / "done").exists() or not reads:
+            got = self.store.restore("set")
+            self.check(got)
+            head = self.store.tiers[0].locate("set").head
+            self.store.tiers[0].backend.remove("set", head)
+            reads += 1
+        return reads
+
+    def replace_below(self):
+        """Replace the lower tier's copy again and again, from a first tier of another node."""
+        for number in range(1, self.order["times"] + 1):
+            with self.store.create("set", recipe={"v": 1}) as stage:
+                self.write(stage, number)
+            self.store.promote("set")
+        (self.root / "done").touch()
+        return "done"
+
+    def verify(self):
+        return {v.tier: v.ok for v in self.store.verify("set")}
+
+    def missing(self):
+        try:
+            self.store.restore("set")
+        except ArtifactNotFound:
+            return True
+        return False
+
+
+def main():
+    order = json.loads(sys.argv[1])
+    with ExitStack() as stack:
+        if order.get("no_flock"):
+            stack.enter_context(faults.no_flock())
+        if order.get("no_exchange"):
+            stack.enter_context(faults.no_exchange())
+        answer = getattr(Work(order), order["function"])()
+    sys.stdout.write(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
