@@ -129,9 +129,9 @@ class Promotion:
             return TierOutcome(tier.name, FAILED, reason(error))
 
     def _try(self, tier: Tier, there: Located, source: Located, head: Head) -> TierOutcome | None:
-        """Copy, or ``None`` when somebody else published meanwhile, and it is worth another look."""
-        try:
         """Copy; ``None`` when somebody else published meanwhile, and another look is due."""
+        try:
+            return self._copy(tier, there, source, head)
         except HeadConflict:
             return None
         except TierUnavailable as error:
