@@ -311,7 +311,7 @@ def test_ensure_builds_once_promotes_and_then_restores(world, contents):
 # -- places that do not tell case apart --------------------------------------------------------
 
 
-@pytest.fixture(params=["casefold", "vfat", "xfs"])
+@pytest.fixture(params=["casefold", "vfat", "xfs", "exfat"])
 def folding(request, tmp_path):
     """A folder on a real file system that does not tell ``A`` from ``a``."""
     image, mount = tmp_path / "image", tmp_path / "mount"
@@ -321,14 +321,16 @@ def folding(request, tmp_path):
     make = {
         "casefold": ["mkfs.ext4", "-q", "-F", "-O", "casefold", "-E", "encoding=utf8", str(image)],
         "vfat": ["mkfs.vfat", str(image)],
+        "exfat": ["mkfs.exfat", str(image)],
         "xfs": ["mkfs.xfs", "-q", "-n", "version=ci", str(image)],
     }[request.param]
     if shutil.which(make[0]) is None:
         pytest.skip(f"{make[0]} is not installed")
     made = subprocess.run(make, check=False, capture_output=True)
-    mounted = subprocess.run(
-        ["mount", "-o", "loop", str(image), str(mount)], check=False, capture_output=True
-    )
+    how = ["mount", "-o", "loop", str(image), str(mount)]
+    if request.param == "exfat" and shutil.which("mount.exfat-fuse"):
+        how[1:1] = ["-t", "exfat-fuse"]
+    mounted = subprocess.run(how, check=False, capture_output=True)
     if made.returncode or mounted.returncode:
         pytest.skip(f"no loop mount here: {(made.stderr + mounted.stderr).decode().strip()[:200]}")
     try:
