@@ -1,4 +1,4 @@
-"""What training repos rely on: folders, --force, and what a RunPod volume keeps for the next pod."""
+"""What training repos rely on: folders, --force, and the volume that outlives a pod."""
 
 import io
 import pickle
