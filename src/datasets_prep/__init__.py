@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from datasets_prep.cli import add_num_proc_arg, get_common_parser
 from datasets_prep.errors import (
     MetaError,
     OptionError,
@@ -20,6 +19,7 @@ from datasets_prep.errors import (
 )
 from datasets_prep.finding import find_dataset
 from datasets_prep.meta import token_type
+from datasets_prep.options import add_num_proc_arg, get_common_parser
 from datasets_prep.prep import DataPrep
 from datasets_prep.preparers import Choice, Preparer
 from datasets_prep.preparing import Prepared, PrepareOptions, prepare

@@ -1,4 +1,4 @@
-"""The command ``datasets-prep``, and its options for prepare scripts: parse, call, print."""
+"""The command ``datasets-prep``, and what a ``prepare.py`` calls: parse, call, print."""
 
 from __future__ import annotations
 
@@ -10,68 +10,22 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from datasets_prep import preparers
+from datasets_prep.console import PROGRAM, complain
 from datasets_prep.errors import OptionError, PrepError, reason
+from datasets_prep.options import (
+    MISUSED,
+    Parser,
+    add_common_args,
+    add_num_proc_arg,
+    get_common_parser,
+)
 from datasets_prep.preparing import PrepareOptions, prepare
 from tieredstore import ConfigError, InvalidName, TieredStoreError, __version__
 
-DONE, FAILED, MISUSED = 0, 1, 2
-PROGRAM: Final = "datasets-prep"
-FORCE_HELP: Final = "Force re-preparation even if files already exist"
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what was used wrongly in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        _complain(f"{message}; see {self.prog} --help")
-        raise SystemExit(MISUSED)
-
-
-def get_common_parser(description: str) -> argparse.ArgumentParser:
-    """The options that every prepare script has: ``--subset`` and ``--force``.
-
-    Parameters
-    ----------
-    description : str
-        What the script prepares.
-    """
-    parser = _Parser(description=description, allow_abbrev=False)
-    _add_common(parser)
-    return parser
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--subset",
-        type=float,
-        default=1.0,
-        metavar="F",
-        help="share of the dataset to prepare, above 0 and at most 1 (default: 1.0)",
-    )
-    parser.add_argument("--force", action="store_true", help=FORCE_HELP)
-
-
-def add_num_proc_arg(parser: argparse.ArgumentParser, default: int = 1) -> None:
-    """Add ``--num-proc`` (also spelt ``--num_proc``).
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-        Where to.
-    default : int
-        Processes without it.
-    """
-    parser.add_argument(
-        "--num-proc",
-        "--num_proc",
-        type=int,
-        default=default,
-        metavar="N",
-        help=f"processes that may work at once (default: {default})",
-    )
+DONE, FAILED = 0, 1
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -138,7 +92,7 @@ def _list(args: argparse.Namespace) -> int:
         try:
             found = preparers.load(name)
         except OptionError as error:
-            _complain(str(error))
+            complain(str(error))
             code = FAILED
             continue
         print(f"{name}\t{found.title}\t{', '.join(found.tokenizers)}")  # noqa: T201
@@ -169,7 +123,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=PROGRAM,
         description="Prepare training data, kept and restored by tieredstore.",
         epilog="exit status: 0 done, 1 failed, 2 used wrongly, 130 interrupted, 143 terminated",
@@ -183,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Find a dataset, restore it from another tier, or else prepare and keep it.",
         allow_abbrev=False,
     )
-    _add_common(one)
+    add_common_args(one)
     one.add_argument("name", metavar="NAME", help="the dataset; see the command list")
     one.add_argument(
         "--data-dir",
@@ -211,19 +165,19 @@ def _guarded(call: Callable[[], int]) -> int:
     except KeyboardInterrupt as stop:
         number = stop.args[0] if stop.args else int(signal.SIGINT)
         how = "interrupted" if number == signal.SIGINT else "terminated"
-        _complain(f"{how}; run the command again to go on")
+        complain(f"{how}; run the command again to go on")
         return 128 + int(number)
     except (OptionError, ConfigError, InvalidName) as error:
-        _complain(reason(error))
+        complain(reason(error))
         return MISUSED
     except (PrepError, TieredStoreError, OSError) as error:
-        _complain(reason(error))
+        complain(reason(error))
         return FAILED
     except ImportError as error:
-        _complain(f"{error}; pip install 'tieredstore[prep]'")
+        complain(f"{error}; pip install 'tieredstore[prep]'")
         return FAILED
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user
-        _complain(f"unexpected {type(error).__name__}: {reason(error)}; please report it")
+        complain(f"unexpected {type(error).__name__}: {reason(error)}; please report it")
         return FAILED
     finally:
         _flush()
@@ -233,12 +187,6 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     del frame
     signal.signal(number, signal.SIG_DFL)
     raise KeyboardInterrupt(number)
-
-
-def _complain(text: str) -> None:
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    with suppress(OSError, ValueError, AttributeError):
-        print(f"{PROGRAM}: error: {shown}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _flush() -> None:

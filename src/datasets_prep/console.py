@@ -6,9 +6,11 @@ Results go to stdout, warnings to stderr. Nothing else in this package prints, b
 from __future__ import annotations
 
 import sys
-from typing import TextIO
+from typing import Final, TextIO
 
 from tieredstore import Reporter
+
+PROGRAM: Final = "datasets-prep"
 
 
 def label(tier: str) -> str:
@@ -134,6 +136,11 @@ class Console(Reporter):
             self.warn(f"{label(tier)} keeps what it has: {detail or name}")
         elif action == "failed":
             self.warn(f"Not saved to {label(tier)}: {detail or name}")
+
+
+def complain(text: str) -> None:
+    """Say on stderr what went wrong, in one line."""
+    _write(sys.stderr, f"{PROGRAM}: error: {text}")
 
 
 def _write(stream: TextIO | None, text: str) -> None:
