@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
 from tieredstore.artifact import Head
-from tieredstore.backend import FileReader, FileSource, FileWriter, Readable, Staging
+from tieredstore.backend import FileSource, FileWriter, Readable, Staging
 from tieredstore.errors import (
     CorruptData,
     TieredStoreError,
@@ -27,13 +27,12 @@ from tieredstore.errors import (
 )
 from tieredstore.records import BLOCK, Block, FileRecord, block_digest, pack_block
 from tieredstore.reporter import Reporter
+from tieredstore.runs import RUN, OpenFile, Part, batches, groups, mismatch, views
 from tieredstore.workers import Watch, Workers
 
 T = TypeVar("T")
 
-RUN: Final = 32 << 20  # bytes of a large file that one task moves
 _SMALL: Final = 256 << 10  # mean size in bytes below which files count as small
-_BATCH: Final = 64  # small files that one task moves
 DEADLINE: Final = 60.0  # seconds that one read or write may take
 
 
@@ -94,36 +93,6 @@ class _NoWriter(FileWriter):
         pass
 
 
-class _OpenFile:
-    """A file being moved: its writer, what is left of it, the digests found."""
-
-    def __init__(self, record: FileRecord, known: bool) -> None:
-        self.record = record
-        self.known = known
-        self.writer: FileWriter | None = None
-        self.begun: FileReader | None = None
-        self.held = False
-        self.left = 0
-        self.lock = threading.Lock()
-        self.tables: dict[int, bytes] = {}
-
-    def finished(self) -> FileRecord:
-        if self.known:
-            return self.record
-        table = b"".join(self.tables[k] for k in sorted(self.tables))
-        return replace(self.record, table=table)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    file: _OpenFile
-    run: list[Block]
-
-    @property
-    def size(self) -> int:
-        return sum(b.length for b in self.run)
-
-
 class Transfer:
     """One movement of files.
 
@@ -170,8 +139,10 @@ class Transfer:
         OSError
             When no copy can be read, or the staging cannot be written.
         """
-        open_files = [_OpenFile(f, bool(f.table) or f.size == 0) for f in files]
-        tasks = [partial(self._batch, batch) for batch in self._batches(open_files)]
+        open_files = [OpenFile(f) for f in files]
+        in_order = self._staging is not None and not self._staging.any_order
+        longest = max((f.size for f in files), default=0) if in_order else RUN
+        tasks = [partial(self._batch, batch) for batch in batches(open_files, longest)]
         workers = Workers(self._threads(files), self._watch, self._deadline, self._on_hang)
         try:
             workers.run(tasks)
@@ -194,38 +165,18 @@ class Transfer:
 
     # -- tasks ----------------------------------------------------------------------------------
 
-    def _batches(self, files: Sequence[_OpenFile]) -> Iterator[deque[_Part]]:
-        """Runs of large files one by one; small files many together, to spare the hand-over."""
-        batch: deque[_Part] = deque()
-        size = 0
-        for part in (p for f in files for p in self._parts(f)):
-            batch.append(part)
-            size += part.size
-            if size >= RUN or len(batch) >= _BATCH:
-                yield batch
-                batch, size = deque(), 0
-        if batch:
-            yield batch
-
-    def _batch(self, batch: deque[_Part]) -> None:
+    def _batch(self, batch: deque[Part]) -> None:
         # A thread that is given up on leaves the rest of its batch to the one that takes over.
         while batch:
             self._part(batch[0].file, batch[0].run)
             batch.popleft()
 
-    def _parts(self, file: _OpenFile) -> Iterator[_Part]:
-        in_order = self._staging is not None and not self._staging.any_order
-        runs = _runs(file, max(file.record.size, 1) if in_order else RUN)
-        file.left = len(runs)
-        for run in runs:
-            yield _Part(file, run)
-
-    def _part(self, file: _OpenFile, run: list[Block]) -> None:
+    def _part(self, file: OpenFile, run: list[Block]) -> None:
         self._open(file)
         if file.held:
             self._count_reused(sum(b.length for b in run))
         else:
-            for group in _groups(run, self._request()):
+            for group in groups(run, self._request()):
                 self._group(file, group)
             if self._collect and not run:
                 self._compare_empty(file)
@@ -238,7 +189,7 @@ class Transfer:
             if self._staging is not None:
                 self._reporter.copied(file.record.path, self._source_name(), self._target)
 
-    def _open(self, file: _OpenFile) -> None:
+    def _open(self, file: OpenFile) -> None:
         with file.lock:
             if file.writer is not None or file.held:
                 return
@@ -255,7 +206,7 @@ class Transfer:
                 file.begun.close()
                 file.begun = None
 
-    def _let_go(self, file: _OpenFile) -> None:
+    def _let_go(self, file: OpenFile) -> None:
         if file.begun is not None:
             file.begun.close()
         if file.writer is not None and file.left:
@@ -272,7 +223,7 @@ class Transfer:
 
     # -- bytes ----------------------------------------------------------------------------------
 
-    def _group(self, file: _OpenFile, blocks: list[Block]) -> None:
+    def _group(self, file: OpenFile, blocks: list[Block]) -> None:
         start, size = blocks[0].offset, sum(b.length for b in blocks)
         buffer = self._buffer(size)
         if file.begun is not None and self._reuse(file, blocks, buffer):
@@ -297,11 +248,11 @@ class Transfer:
             whole = self._buffers.whole = bytearray(size)
         return memoryview(whole)[:size]
 
-    def _reuse(self, file: _OpenFile, blocks: list[Block], buffer: memoryview) -> bool:
+    def _reuse(self, file: OpenFile, blocks: list[Block], buffer: memoryview) -> bool:
         assert file.begun is not None
         begun = file.begun
         got = self._on_target(lambda: begun.readinto(blocks[0].offset, buffer))
-        if got != len(buffer) or _mismatch(blocks, buffer) is not None:
+        if got != len(buffer) or mismatch(blocks, buffer) is not None:
             return False
         self._count_reused(len(buffer))
         return True
@@ -311,9 +262,7 @@ class Transfer:
             self.moved.reused += size
         self._reporter.advanced(size)
 
-    def _fetch(
-        self, file: _OpenFile, blocks: list[Block], buffer: memoryview
-    ) -> list[bytes] | None:
+    def _fetch(self, file: OpenFile, blocks: list[Block], buffer: memoryview) -> list[bytes] | None:
         """Read one group from the first copy that gives it right."""
         problems: list[str] = []
         corrupt = False
@@ -341,7 +290,7 @@ class Transfer:
         raise (CorruptData if corrupt else TierUnavailable)(f"{file.record.path}: {text}")
 
     def _read(
-        self, copy: Copy, file: _OpenFile, blocks: list[Block], buffer: memoryview
+        self, copy: Copy, file: OpenFile, blocks: list[Block], buffer: memoryview
     ) -> list[bytes]:
         path = copy.path(file.record.path)
         if self._collect and blocks[0].offset == 0:
@@ -357,7 +306,7 @@ class Transfer:
             raise CorruptData(
                 f"{where}: ends at byte {blocks[0].offset + got}, expected {file.record.size} bytes"
             )
-        digests = [block_digest(view) for view in _views(blocks, buffer)]
+        digests = [block_digest(view) for view in views(blocks, buffer)]
         if file.known:
             for block, digest in zip(blocks, digests, strict=True):
                 if digest != block.digest:
@@ -376,7 +325,7 @@ class Transfer:
                 found = self._sources.setdefault(copy.tier, found)
         return found
 
-    def _compare_empty(self, file: _OpenFile) -> None:
+    def _compare_empty(self, file: OpenFile) -> None:
         """An empty file has no block to read, but it has to be there, and empty."""
         for copy in self._copies:
             try:
@@ -425,40 +374,3 @@ class Transfer:
         with self._lock:
             self.moved.damaged.setdefault(tier, []).append(problem)
         self._reporter.corrupt(tier, problem)
-
-
-def _runs(file: _OpenFile, size: int) -> list[list[Block]]:
-    blocks = list(file.record.blocks()) if file.known else list(_cut(file.record.size))
-    return _groups(blocks, size) or [[]]
-
-
-def _cut(size: int) -> Iterator[Block]:
-    for offset in range(0, size, BLOCK):
-        yield Block(offset, min(BLOCK, size - offset), b"")
-
-
-def _groups(blocks: list[Block], size: int) -> list[list[Block]]:
-    """Neighbouring blocks together, up to ``size`` bytes (at least one block)."""
-    groups: list[list[Block]] = []
-    filled = size
-    for block in blocks:
-        if filled + block.length > size:
-            groups.append([])
-            filled = 0
-        groups[-1].append(block)
-        filled += block.length
-    return groups
-
-
-def _views(blocks: list[Block], buffer: memoryview) -> Iterator[memoryview]:
-    start = blocks[0].offset
-    for block in blocks:
-        begin = block.offset - start
-        yield buffer[begin : begin + block.length]
-
-
-def _mismatch(blocks: list[Block], buffer: memoryview) -> Block | None:
-    for block, view in zip(blocks, _views(blocks, buffer), strict=True):
-        if block_digest(view) != block.digest:
-            return block
-    return None

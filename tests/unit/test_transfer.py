@@ -16,6 +16,7 @@ from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import CorruptData, TierTimeout
 from tieredstore.records import BLOCK
 from tieredstore.reporter import Reporter
+from tieredstore.runs import RUN
 from tieredstore.testing.samples import (
     MODE,
     MTIME_NS,
@@ -25,7 +26,7 @@ from tieredstore.testing.samples import (
     read_whole,
     table_of,
 )
-from tieredstore.transfer import RUN, Copy, Transfer
+from tieredstore.transfer import Copy, Transfer
 
 
 def random_bytes(size, seed=1):
