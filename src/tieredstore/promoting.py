@@ -22,6 +22,7 @@ from tieredstore.errors import (
     TieredStoreError,
     TierUnavailable,
     reason,
+    writing_to,
 )
 from tieredstore.records import Records
 from tieredstore.tier import DAMAGED, PARTIAL, UNMANAGED, UNREACHABLE, WHOLE, Located, Tier
@@ -238,7 +239,8 @@ def evict(chain: Chain, name: str, tier: Tier) -> int:
         verified = verify_copy(there, name, chain.reporter)
         if verified.ok and there.state == WHOLE:
             assert isinstance(tier.backend, Publishable)
-            tier.backend.remove(located.folder, located.head)
+            with writing_to(tier.name):
+                tier.backend.remove(located.folder, located.head)
             return located.head.size
         said.append(f"{other.name}: {'; '.join(verified.problems) or 'only some of its files'}")
     why = "; ".join(said) or "this store has no other durable tier"

@@ -37,7 +37,7 @@ from tieredstore.transfer import Copy, Transfer
 from tieredstore.workers import within
 
 _TRIES: Final = 5
-_RECORDS_DEADLINE: Final = 300.0  # seconds; they may be large
+_SLOWEST: Final = 1 << 20  # bytes a second at which large records still arrive
 
 
 class Restoration:
@@ -214,7 +214,8 @@ class Restoration:
             assert where.head is not None
             try:
                 read = partial(where.tier.backend.read_records, where.folder, where.head)
-                return within(_RECORDS_DEADLINE, read, f"tier {where.tier.name!r}")
+                seconds = where.tier.deadline + where.head.records_size / _SLOWEST
+                return within(seconds, read, f"tier {where.tier.name!r}")
             except (CorruptData, ManifestError) as error:
                 problem = error
                 self._set_aside([where], {where.tier.name: [str(error)]})
