@@ -44,17 +44,15 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 class Folder:
-    """Where one page's blocks run, with a volume of its own."""
+    """Where one page's blocks run: a folder and an environment of their own."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path / "repo"
+        self.path = path / "folder"
         self.path.mkdir()
-        (path / "volume").mkdir()
         kept = {k: v for k, v in os.environ.items() if not k.startswith("TIEREDSTORE_")}
         self.env = {
             **kept,
             "PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{kept['PATH']}",
-            "TIEREDSTORE_RUNPOD_VOLUME": str(path / "volume"),
             "HOME": str(path),
             "COLUMNS": "200",
         }
@@ -79,6 +77,10 @@ class Folder:
 
     def console(self, text: str) -> None:
         for command, expected in commands(text):
+            if command.startswith("export "):
+                name, _, value = command.removeprefix("export ").partition("=")
+                self.env[name] = self.run(["bash", "-c", f"echo {value}"]).strip()
+                continue
             printed = self.run(["bash", "-c", command])
             if expected:
                 pattern = ".*".join(re.escape(part.strip()) for part in expected.split("…"))
