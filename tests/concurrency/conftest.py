@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -59,3 +60,18 @@ def crew(root):
     crew = Crew(root)
     yield crew
     crew.stop()
+
+
+@pytest.fixture
+def moto(tmp_path):
+    path = WORK.parents[1] / "servers" / "moto.py"
+    spec = importlib.util.spec_from_file_location("concurrency_moto", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    why = module.missing()
+    if why:
+        pytest.skip(why)
+    server = module.start(tmp_path)
+    yield server
+    server.stop()
