@@ -1,6 +1,7 @@
 """What training repos rely on: folders, --force, and the volume that outlives a pod."""
 
 import io
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -110,6 +111,35 @@ class TestDatasetSubfolders:
         by_hand(prep.data_dir, b"\1\0\2\0")  # and may be written again
         assert prep.check_existing_files()
         assert prep.get_existing_token_counts() == (180, 20)
+
+    def test_files_rewritten_by_hand_are_not_restored_over(self, data: Path, volume: Path) -> None:
+        by_hand(volume / "mine")
+        prep = DataPrep(data, "mine")
+        assert prep.check_existing_files()  # restored, and given a manifest
+        by_hand(prep.data_dir, b"\1\0\2\0")
+        mine = content(prep.data_dir)
+        assert prep.check_existing_files()
+        assert prep.get_existing_token_counts() == (180, 20)
+        assert content(prep.data_dir) == mine != content(volume / "mine")
+
+    def test_a_file_that_lost_its_end_is_restored(self, data: Path, volume: Path) -> None:
+        by_hand(volume / "mine")
+        prep = DataPrep(data, "mine")
+        assert prep.check_existing_files()
+        stat = (prep.data_dir / "train.bin").stat()
+        os.truncate(prep.data_dir / "train.bin", 10)
+        before = stat.st_mtime_ns - 10**10  # as after a crash: no write, and less in the file
+        os.utime(prep.data_dir / "train.bin", ns=(before, before))
+        for file in ("val.bin", "meta.pkl"):
+            os.utime(prep.data_dir / file, ns=(before, before))
+        assert prep.check_existing_files()
+        assert content(prep.data_dir) == content(volume / "mine")
+
+    @pytest.mark.parametrize("name", ["../out", "/tmp", "a//b", "", "."])
+    def test_a_name_that_leads_elsewhere_is_refused(self, data: Path, name: str) -> None:
+        with pytest.raises(OptionError, match="expected a relative name"):
+            DataPrep(data / "sub", name)
+        assert not data.exists()
 
     def test_a_file_written_by_hand_beside_those_put_in_makes_it_whole(
         self, data: Path, volume: Path
@@ -501,3 +531,13 @@ class TestWriting:
         assert prep.tokenize_text("<|endoftext|>", add_eot=False) != [50256]
         function = pickle.loads(pickle.dumps(prep.create_tokenization_function("body")))
         assert function({"body": "hello world"}) == {"ids": [31373, 995, 50256], "len": 3}
+
+    def test_a_named_type_for_rows_that_need_more_than_16_bits(self, data: Path) -> None:
+        prep = DataPrep(data, "mine")
+        rows = Rows([[1], [70000]])
+        with pytest.raises(OptionError, match="dtype='uint32'"):
+            prep.write_binary_file(rows, "train", batch_size=1)
+        assert prep.write_binary_file(rows, "train", batch_size=1, dtype="uint32") == 2
+        assert np.fromfile(prep.data_dir / "train.bin", dtype="<u4").tolist() == [1, 70000]
+        with pytest.raises(OptionError, match="expected one of uint8"):
+            prep.write_binary_file(rows, "train", dtype="float32")

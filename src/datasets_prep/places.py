@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from datasets_prep.errors import OptionError
 from tieredstore import Layout, Tier, local_tier
 
 IN_REPO: Final = Layout("{name}/{name}", ("{name}",))
@@ -37,8 +38,17 @@ def place_of(data_dir: str | os.PathLike[str], name: str | None = None) -> Place
     A folder named like the dataset (``data/shakespeare``) is addressed from the one above it, as
     `tieredstore.open_store` finds ``./data``, so that all who work there share leases and state.
     Without a name the files lie in ``data_dir`` itself.
+
+    Raises
+    ------
+    OptionError
+        For a name that is absolute, empty or leads elsewhere.
     """
     folder = Path(os.path.abspath(data_dir))
+    if name is None and not folder.name:
+        raise OptionError(f"{folder}: expected a folder of its own, or a dataset's name")
+    if name is not None and ({"", ".", ".."} & set(name.split("/"))):
+        raise OptionError(f"dataset {name!r}: expected a relative name such as 'shakespeare'")
     if name is None:
         return Place(local_tier(folder.parent), folder.name, folder)
     if folder.name == name:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from datasets_prep.tokens import REQUIRED, TokenFile, token_counts
 from tieredstore import (
     ArtifactNotFound,
     Filling,
+    Located,
     NoSuchFile,
     PromoteFailed,
     TieredStore,
@@ -91,7 +93,8 @@ class DataPrep:
         if not self._available(("train.bin", "val.bin")):
             return None
         here = self._store.tiers[0].locate(self._name, ("train.bin", "val.bin"))
-        facts = here.recipe.facts if here.recipe is not None else {}
+        by_hand = here.recipe is None or self._rewritten(here, ("train.bin", "val.bin"))
+        facts = {} if by_hand or here.recipe is None else here.recipe.facts
         counts = token_counts(self.data_dir, facts)
         self._console.using_existing(*counts)
         return counts
@@ -102,8 +105,8 @@ class DataPrep:
         first = self._store.tiers[0]
         here = first.locate(self._name, files)
         own = Path(first.backend.place, here.folder) == self.data_dir
-        if here.state == "unmanaged" and own:  # left as it is: its owner may write to it by hand
-            return first.name
+        if own and (here.state == "unmanaged" or self._rewritten(here, files)):
+            return first.name  # left as it is: its owner writes to it by hand
         try:
             got = self._store.restore(self._name, files)
         except (ArtifactNotFound, NoSuchFile):
@@ -112,6 +115,22 @@ class DataPrep:
         if got.path != self.data_dir:
             self._bring_in(got.path, files)
         return got.source
+
+    def _rewritten(self, here: Located, files: Sequence[str]) -> bool:
+        """Whether all files are here and some were written by hand after their manifest.
+
+        Nothing that may be the only copy of somebody's work is restored over.
+        """
+        if here.head is None:
+            return False
+        with suppress(NoSuchFile):
+            try:
+                TieredStore([here.tier]).restore(self._name, files).close()
+            except ArtifactNotFound:
+                with suppress(FileNotFoundError):
+                    times = [(self.data_dir / f).stat().st_mtime for f in files]
+                    return max(times) > here.head.created
+        return False
 
     def _bring_in(self, old: Path, files: Sequence[str]) -> None:
         """Copy files from where older versions kept them to where they belong."""
@@ -151,7 +170,14 @@ class DataPrep:
 
     # -- writing --------------------------------------------------------------------------------
 
-    def write_binary_file(self, token_data: Any, split_name: str, batch_size: int = 1024) -> int:
+    def write_binary_file(
+        self,
+        token_data: Any,
+        split_name: str,
+        batch_size: int = 1024,
+        *,
+        dtype: str | None = None,
+    ) -> int:
         """Write one split, visible at once here and in durable mounted tiers.
 
         Parameters
@@ -163,6 +189,8 @@ class DataPrep:
             ``train`` gives ``train.bin``.
         batch_size : int
             Rows of a dataset that are read at once.
+        dtype : str, optional
+            ``uint8``, ``uint16`` or ``uint32``, the same for every split.
 
         Returns
         -------
@@ -172,9 +200,9 @@ class DataPrep:
         Raises
         ------
         OptionError
-            For tokens that the type of the dataset's other split cannot hold.
+            For tokens that their type, or that of the dataset's other split, cannot hold.
         """
-        tokens = TokenFile(self._dtype)
+        tokens = TokenFile(dtype or self._dtype)
         file = f"{split_name}.bin"
         temporary = self._fill().temporary(file)
         try:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from datasets_prep import preparers
 from datasets_prep.console import Console, label
-from datasets_prep.errors import OptionError
+from datasets_prep.errors import OptionError, SourceError
 from datasets_prep.places import place_of
 from datasets_prep.preparers import Choice, Preparer
 from datasets_prep.sources import source_at
@@ -143,7 +143,7 @@ class _Preparation:
         first = None if options.data_dir is None else place_of(options.data_dir, self._name).tier
         self._store: TieredStore = open_store(options.config, first=first, reporter=console)
         self._facts: dict[str, Any] | None = None
-        self._path = Path()
+        self._expected = ""
 
     def run(self) -> Prepared:
         self._console.starting(self._preparer.title, self._choice.subset)
@@ -176,6 +176,7 @@ class _Preparation:
 
     def _recipe(self, digest: str) -> Recipe:
         options = {"subset": self._choice.subset, "tokenizer": self._choice.tokenizer}
+        self._expected = digest
         return Recipe(self._name, self._preparer.version, options, {INPUT: digest})
 
     # -- what is there --------------------------------------------------------------------------
@@ -231,6 +232,11 @@ class _Preparation:
         if why:
             self._console.again(why)
         data = self._read()
+        if _digest_of(data) != self._expected:
+            raise SourceError(
+                f"{self._source.shown}: not what it was when it was used before; "
+                f"use what it holds now with --force"
+            )
         facts = self._preparer.prepare(data, stage.path, self._choice)
         facts["source"] = self._source.shown
         if self._source.key:
@@ -242,7 +248,7 @@ class _Preparation:
         """Why what is there is not used, in the words of the first tier that has something."""
         if self._force:
             return "--force was given"
-        asked = self._recipe(self._source.digest())
+        asked = self._recipe(self._expected)
         for where in self._store.locate(self._name, REQUIRED):
             if where.present:
                 return f"{label(where.tier.name)} has it, {_difference(where, asked)}"

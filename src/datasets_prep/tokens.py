@@ -118,6 +118,8 @@ class TokenFile:
     """
 
     def __init__(self, dtype: str | None = None) -> None:
+        if dtype is not None and dtype not in metas.TYPES:
+            raise OptionError(f"dtype {dtype!r}: expected one of {', '.join(metas.TYPES)}")
         self.dtype = dtype
         self.count = 0
 
@@ -141,7 +143,7 @@ class TokenFile:
         if len(part) and (int(part.min()) < 0 or int(part.max()) > limit):
             raise OptionError(
                 f"token {int(part.min())} or {int(part.max())}: expected 0 to {limit}, which "
-                f"{self.dtype} holds; give arrays of a larger unsigned type for every split"
+                f"{self.dtype} holds; write every split with dtype='uint32'"
             )
 
 

@@ -288,6 +288,19 @@ def test_damage_on_one_tier_is_served_by_the_next(machine: Machine) -> None:
     assert machine.files(machine.root / "fast/shakespeare/shakespeare") == kept
 
 
+def test_a_read_only_first_tier_serves_hits(machine: Machine) -> None:
+    machine.prepare()
+    config = machine.root / "tiers.toml"
+    config.write_text(
+        f'[[tier]]\nname = "local"\nbackend = "local"\npath = "{machine.repo}/data"\n'
+        "read_only = true\n"
+    )
+    hit = machine.prepare("--config", config)
+    assert "✅ All required files found locally" in hit.stdout
+    failed = machine.prepare("--config", config, "--force", code=1)
+    assert "read-only" in machine.error(failed)
+
+
 def test_a_truncated_local_file_is_restored(machine: Machine) -> None:
     machine.prepare()
     kept = machine.files()
@@ -488,6 +501,59 @@ def test_killed_at_random_moments(machine: Machine) -> None:
         shown = further[1]
         assert served(machine) == shown
         assert all(v.ok for v in open_store().verify("shakespeare"))
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from datasets_prep import DataPrep
+mark = int(sys.argv[1])
+prep = DataPrep("data/mine", "mine")
+for split, size in (("train", 9000), ("val", 1000)):
+    prep.write_binary_file(np.full(size, mark, dtype=np.uint16), split)
+prep.save_meta(vocab_size=mark)
+"""
+
+
+def mark_of(machine: Machine) -> int | None:
+    """What the files that a reader finds have in common; ``None`` where there is nothing whole."""
+    try:
+        got = open_store().restore("mine", FILES)
+    except ArtifactNotFound:
+        return None
+    with got, got.open("train.bin") as train, got.open("val.bin") as val, got.open("meta.pkl") as m:
+        mark = int(pickle.load(m)["vocab_size"])
+        assert train.read() == mark.to_bytes(2, "little") * 9000
+        assert val.read() == mark.to_bytes(2, "little") * 1000
+    return mark
+
+
+@pytest.mark.timeout(max(120, KILLS * 8))
+def test_a_script_that_writes_file_by_file_killed_at_random_moments(machine: Machine) -> None:
+    def start(mark: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", SCRIPT, str(mark)]
+        nothing = subprocess.DEVNULL
+        return subprocess.Popen(command, cwd=machine.repo, env=machine.env, stdout=nothing)
+
+    random.seed(21)
+    begin = time.monotonic()
+    assert start(1000).wait(100) == 0
+    whole = time.monotonic() - begin
+    before = 1000
+    for n in range(KILLS):
+        mark = 1001 + n
+        process = start(mark)
+        time.sleep(random.uniform(0.4 * whole, 1.05 * whole))
+        process.kill()
+        process.wait()
+        assert mark_of(machine) in {None, before, mark}
+        assert start(mark).wait(100) == 0
+        assert mark_of(machine) == mark
+        assert machine.files(machine.repo / "data/mine/mine") == machine.files(
+            machine.root / "volume/data/mine"
+        )
+        assert all(v.ok for v in open_store().verify("mine"))
+        before = mark
 
 
 # -- the real thing -----------------------------------------------------------------------------
