@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 
+pytestmark = pytest.mark.timeout(600)  # seconds; a sweep is hundreds of runs
 ALL = os.environ.get("TIEREDSTORE_TEST_CRASH_ALL") == "1"
 
 
