@@ -1,0 +1,123 @@
+"""Single steps of two that work on one generation, put in the order that once did harm."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from tieredstore import beneath
+from tieredstore.artifact import new_generation
+from tieredstore.backends.local import LocalBackend, MountedStaging
+from tieredstore.errors import TierUnavailable
+from tieredstore.inplace import lay_mark, lift_mark
+from tieredstore.marks import Marks, Pending, pending_entries
+from tieredstore.reporter import Reporter
+from tieredstore.stage import Mount
+from tieredstore.store import TieredStore
+from tieredstore.testing.samples import record_of
+from tieredstore.tier import Tier
+
+OLD = {"a": b"o" * 5000, "b": b"old b", "only-old": b"x"}
+NEW = {"a": b"n" * 5000, "b": b"new b"}
+
+
+def store_at(root, local="local", reporter=None):
+    tiers = [Tier("local", LocalBackend(str(root / local)))]
+    tiers.append(Tier("vol", LocalBackend(str(root / "vol")), durable=True))
+    return TieredStore(tiers, reporter)
+
+
+def make(store, files, version):
+    with store.create("set", recipe={"v": version}) as stage:
+        for file, data in files.items():
+            (stage.path / file).write_bytes(data)
+
+
+def test_what_an_exchange_brought_out_is_never_taken_for_staged_files(tmp_path, monkeypatch):
+    make(store_at(tmp_path, "other"), NEW, 2)
+    store_at(tmp_path, "other").promote("set")
+    store = store_at(tmp_path)
+    make(store, OLD, 1)
+    real = beneath.rename
+
+    def stopped(source, name, target, path):
+        if path.startswith(".tieredstore/old/"):
+            raise OSError(errno.EIO, "stopped right after the exchange")
+        real(source, name, target, path)
+
+    monkeypatch.setattr(beneath, "rename", stopped)
+    with pytest.raises(TierUnavailable):
+        store.restore("set", recipe={"v": 2})
+    monkeypatch.undo()
+    store.evict("set")
+    with store.restore("set", files=["b"]) as got, got.open("b") as opened:
+        assert opened.read() == NEW["b"]
+    assert not (tmp_path / "local/set/a").exists()
+    store.restore("set").close()
+    assert store.verify("set", ["local"])[0].ok
+    assert not (tmp_path / "local/set/only-old").exists()
+
+
+def test_blocks_of_a_file_that_another_took_away_are_written_again(tmp_path):
+    backend = LocalBackend(str(tmp_path))
+    record = record_of("a", b"1" * 3000)
+    staged = backend.mount.staged("part", new_generation())
+    mine, other = (MountedStaging(backend, "set", staged) for _ in range(2))
+    theirs = other.create(record)
+    theirs.write(0, memoryview(b"1" * 3000))
+    begun = mine.staged(record)
+    theirs.close()
+    writer = mine.create(record)
+    assert not writer.continues(begun)
+    begun.close()
+    writer.abort()
+
+
+@pytest.fixture
+def place(tmp_path):
+    mount = Mount(str(tmp_path))
+    (tmp_path / "set").mkdir()
+    area, fd = mount.area("stage"), os.open(tmp_path / "set", os.O_RDONLY)
+    yield area, fd, Marks("set")
+    os.close(area)
+    os.close(fd)
+
+
+def test_one_publication_in_place_at_a_time(place):
+    first, second = (Pending("publishing", new_generation(), "stage") for _ in range(2))
+    assert lay_mark(*place, first)
+    assert not lay_mark(*place, second)
+    assert pending_entries(*place[1:]) == [first.entry]
+
+
+def test_a_slow_helper_lifts_no_later_mark(place):
+    first, second = (Pending("publishing", new_generation(), "stage") for _ in range(2))
+    assert lay_mark(*place, first)
+    lift_mark(*place[1:], first)
+    assert lay_mark(*place, second)
+    lift_mark(*place[1:], first)
+    assert pending_entries(*place[1:]) == [second.entry]
+
+
+def test_files_put_in_one_by_one_are_hidden_while_they_are_taken_over(place):
+    filling = Pending("filling", new_generation())
+    publishing = Pending("publishing", new_generation(), "stage")
+    assert lay_mark(*place, filling)
+    assert lay_mark(*place, publishing)
+    assert pending_entries(*place[1:]) == [publishing.entry]
+
+
+def test_a_restore_leaves_what_was_published_meanwhile(tmp_path):
+    make(store_at(tmp_path, "other"), OLD, 1)
+    store_at(tmp_path, "other").promote("set")
+
+    class Meanwhile(Reporter):
+        def started(self, verb, name, size):
+            if verb == "restore":
+                make(store_at(tmp_path), NEW, 2)
+
+    with store_at(tmp_path, reporter=Meanwhile()).restore("set") as got, got.open("b") as opened:
+        assert opened.read() == NEW["b"]
+    assert store_at(tmp_path).locate("set")[0].recipe.options == {"v": 2}
