@@ -196,23 +196,31 @@ def remove_forward(fd: int, marks: Marks, mark: Pending, target: int) -> None:
     Where the records cannot be read, nobody knows which files these are: whatever is left stays
     hidden below the mark until it is replaced, or it would be taken for data to adopt.
     """
-    known = False
-    with suppress(TieredStoreError, FileNotFoundError):
+    known = True  # a head that is gone was moved last; records that are gone, after all files
+    try:
         head = Head.parse(beneath.read_small(fd, marks.head, MAX_HEAD), marks.head)
-        if head.generation == mark.generation:
-            with suppress(TieredStoreError, FileNotFoundError):
-                for path in records_below(fd, marks.head, marks.records, head).files:
-                    if mark.entry in pending_entries(fd, marks):
-                        move_in(fd, path, target, path)
-                known = True
-            move_in(fd, marks.records, target, RECORDS)
-            with suppress(FileNotFoundError):
-                os.unlink(marks.partial, dir_fd=fd)
-            move_in(fd, marks.head, target, HEAD)
-    if known or marks.head != HEAD or not any(True for _ in beneath.walk(fd, RESERVED)):
-        lift_mark(fd, marks, mark)
-    else:
+        if head.generation != mark.generation:
+            lift_mark(fd, marks, mark)  # of a later publication: nothing of it is taken away
+            return
+        for path in records_below(fd, marks.head, marks.records, head).files:
+            if mark.entry in pending_entries(fd, marks):
+                move_in(fd, path, target, path)
+    except FileNotFoundError:
+        pass
+    except TieredStoreError:
+        known = False
+    if not known and marks.head == HEAD and any(True for _ in beneath.walk(fd, RESERVED)):
         _abandon(fd, marks, mark)
+    if mark.entry in pending_entries(fd, marks) or not known:
+        _move_manifest(fd, marks, target)
+    lift_mark(fd, marks, mark)
+
+
+def _move_manifest(fd: int, marks: Marks, target: int) -> None:
+    move_in(fd, marks.records, target, RECORDS)
+    with suppress(FileNotFoundError):
+        os.unlink(marks.partial, dir_fd=fd)
+    move_in(fd, marks.head, target, HEAD)
 
 
 def finish_filling(fd: int, marks: Marks, mark: Pending) -> None:
