@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from tieredstore.artifact import Layout, Recipe
+from tieredstore.artifact import Recipe
 from tieredstore.building import Build
 from tieredstore.config import local_tier, open_store
 from tieredstore.errors import (
@@ -35,6 +35,7 @@ from tieredstore.errors import (
 )
 from tieredstore.filling import Filling
 from tieredstore.got import Got
+from tieredstore.names import Layout
 from tieredstore.promoting import TierOutcome
 from tieredstore.reporter import Reporter
 from tieredstore.store import TieredStore

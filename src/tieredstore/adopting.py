@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tieredstore.artifact import canonical, check_files, digest128
+from tieredstore.artifact import canonical, digest128
 from tieredstore.backend import Readable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import CorruptData
+from tieredstore.names import check_files
 from tieredstore.records import FileRecord, Records, head_of
 from tieredstore.transfer import Copy, Transfer
 

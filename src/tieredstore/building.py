@@ -9,10 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tieredstore.artifact import Recipe, check_case_clashes, check_files, new_generation
+from tieredstore.artifact import Recipe, new_generation
 from tieredstore.backend import ANY_HEAD
 from tieredstore.chain import Chain
 from tieredstore.errors import InvalidName, TierUnavailable, writing_to
+from tieredstore.names import check_case_clashes, check_files
 from tieredstore.records import FileRecord, Records, head_of
 from tieredstore.staged import Staged
 from tieredstore.transfer import Copy, Transfer

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from tieredstore import registry
-from tieredstore.artifact import Layout
 from tieredstore.backend import Readable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import ConfigError, InvalidName, TieredStoreError, reason
+from tieredstore.names import Layout
 from tieredstore.reporter import Reporter
 from tieredstore.store import TieredStore
 from tieredstore.tier import Tier

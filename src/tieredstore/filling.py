@@ -11,27 +11,31 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
+from typing import Final
 
 from tieredstore import beneath
-from tieredstore.artifact import Recipe, check_file, new_generation, random_hex
+from tieredstore.artifact import Head, Recipe, new_generation, random_hex
 from tieredstore.backends.local import LocalBackend, MountedStaging
 from tieredstore.chain import Chain
 from tieredstore.errors import (
     ArtifactChanged,
-    HeadConflict,
+    ArtifactNotFound,
+    PromoteFailed,
     TieredStoreError,
     TierUnavailable,
     reason,
 )
 from tieredstore.ledger import Ledger, Seen
+from tieredstore.names import check_file
 from tieredstore.promoting import Promotion
 from tieredstore.records import FileRecord, Records, head_of
 from tieredstore.staged import move_in
 from tieredstore.tier import Tier
 from tieredstore.transfer import Copy, Transfer
 from tieredstore.workers import PUBLISH_DEADLINE, within
+
+_TRIES: Final = 20
 
 
 class Filling:
@@ -70,7 +74,6 @@ class Filling:
         self._ledger: Ledger | None = None
         self._records: dict[str, FileRecord] = {}
         self._direct: list[Tier] = []
-        self._inherited: set[str] = set()
         self.complete = False
         self.refused: dict[str, str] = {}
 
@@ -113,6 +116,8 @@ class Filling:
         ledger.write(self._mount, self._recipe)  # before the move: what is not there counts not
         self._mount.mark_filling(self._folder, ledger.generation, self._required)
         self._take(written.name, file)
+        # Again: one that ended just then has lifted it, and must not stay seen with this file.
+        self._mount.mark_filling(self._folder, ledger.generation, self._required)
         first = self._chain.first.tier
         places = {first.name: os.path.join(self._mount.path, self._folder, file)}
         for tier in list(self._direct):
@@ -138,18 +143,24 @@ class Filling:
         bool
             Whether it is whole now. Files that an older generation left do not count.
         """
-        if self._ledger is None:
+        settled = False
+        for _ in range(_TRIES):  # several that began at once leave a mark each
             mark = self._mount.pending(self._folder)
             if mark is None or mark.kind != "filling" or not mark.generation:
+                return settled
+            if self._ledger is None or self._ledger.generation != mark.generation:
+                self._ledger = None
+            if not self._settle(self._ledger or self._begin(), required or self._required):
                 return False
-        ledger = self._ledger or self._begin()
-        wanted = set(required or self._required)
-        now = self._stats(wanted)
-        fresh = {f for f, seen in now.items() if ledger.stale.get(f) != seen}
-        if fresh != wanted:
+            settled = True
+        return False
+
+    def _settle(self, ledger: Ledger, required: Sequence[str]) -> bool:
+        now = self._stats(required)
+        if not all(f in now and ledger.stale.get(f) != now[f] for f in required):
             return False
         self._check_writable()
-        self._finish(ledger, [*ledger.put, *wanted])
+        self._finish(ledger, [*ledger.put, *required])
         return True
 
     # -- the beginning --------------------------------------------------------------------------
@@ -160,17 +171,26 @@ class Filling:
             raise TierUnavailable(f"tier {tier.name!r} is read-only: nothing can be written")
 
     def _begun(self, file: str) -> Ledger:
-        """The ledger; putting again what another process had put in begins anew."""
+        """The ledger, with what others have put in since.
+
+        Who puts in again what another has put in does not go on with that work, but begins anew:
+        only files of its own count from then on.
+        """
         ledger = self._ledger or self._begin()
-        if file in self._inherited:
-            ledger.delete(self._mount)
-            stale = {**ledger.stale, **{f: ledger.put[f] for f in self._inherited}}
-            own = {f: s for f, s in ledger.put.items() if f not in self._inherited}
-            ledger = self._ledger = Ledger(new_generation(), own, stale)
-            self._inherited = set()
-            self._direct = []  # their marks are of the other generation; promoted at the end
-            if not own:
-                self._choose_direct(joined=False)
+        disk = Ledger.read(self._mount, ledger.generation, self._recipe)
+        others = {**ledger.put, **(disk.put if disk else {})}
+        rival = any(f in others and others[f] != ledger.put.get(f) for f in self._records)
+        others = {f: s for f, s in others.items() if f not in self._records}
+        if file not in others and not rival:
+            now = self._stats(others)
+            ledger.put.update({f: s for f, s in others.items() if now.get(f) == s})
+            return ledger
+        stale = {**ledger.stale, **others}
+        own = {f: s for f, s in ledger.put.items() if f in self._records}
+        self._ledger = ledger = Ledger(new_generation(), own, stale)
+        self._direct = []  # their marks are of the other generation; promoted at the end
+        if not own:
+            self._choose_direct(joined=False)
         return ledger
 
     def _begin(self) -> Ledger:
@@ -186,7 +206,6 @@ class Filling:
         joined = ledger is not None
         if ledger is None:
             ledger = Ledger(new_generation(), {}, self._older(pending=mark is not None))
-        self._inherited = set(ledger.put)
         self._ledger = ledger
         self._choose_direct(joined=joined)
         return ledger
@@ -283,6 +302,7 @@ class Filling:
                 beneath.syncfs(files)
                 with beneath.opened(beneath.open_folder(root, folder)) as fd:
                     move_in(files, record.path, fd, record.path)
+            mount.mark_filling(folder, generation, self._required)
 
         try:
             staging = MountedStaging(backend, "", staged)
@@ -295,26 +315,44 @@ class Filling:
     # -- the end --------------------------------------------------------------------------------
 
     def _finish(self, ledger: Ledger, files: Iterable[str]) -> None:
+        # A mark of its own takes over those that others have left, and hides what is looked at.
+        begun, last = ledger.generation, Ledger(new_generation(), ledger.put, ledger.stale)
+        last.write(self._mount, self._recipe)
+        self._mount.mark_filling(self._folder, last.generation, self._required)
         records = self._whole_records(ledger, sorted(set(files)))
-        head = head_of(records, self._recipe, generation=ledger.generation)
-        mark = self._mount.pending(self._folder)
-        if mark is None or mark.generation != ledger.generation:
-            raise HeadConflict(f"{self._name}: was published by another while files were put in")
+        head = head_of(records, self._recipe, generation=last.generation)
         self._mount.put_manifest(self._folder, head, records)
-        ledger.delete(self._mount)
-        self._ledger, self._inherited, self.complete = None, set(), True
-        late = [t for t in self._durable() if t.name not in self.refused]
-        for tier in self._direct:
-            with suppress(OSError, TieredStoreError):
-                backend, folder = tier.backend, tier.layout.folder(self._name)
-                assert isinstance(backend, LocalBackend)
-                if self._in_step(tier, ledger.generation) and self._all_there(tier, records):
-                    put = partial(backend.mount.put_manifest, folder, head, records)
-                    within(PUBLISH_DEADLINE, put, f"tier {tier.name!r}")
-                    late.remove(tier)
+        for each in (ledger, last):
+            each.delete(self._mount)
+        self._ledger, self.complete = None, True
+        done = [t for t in self._direct if self._put_manifest(t, begun, head, records)]
+        late = [t for t in self._durable() if t not in done and t.name not in self.refused]
         late = [t for t in late if self._takes(t)]
-        if late:
-            Promotion(self._chain, self._name, [t.name for t in late], replace=True).run()
+        try:
+            if late:
+                Promotion(self._chain, self._name, [t.name for t in late], replace=True).run()
+        except (ArtifactNotFound, PromoteFailed):
+            here = self._chain.first.tier.locate(self._name).head
+            if here is not None and here.generation == head.generation:
+                raise
+            # else another has published since, or is about to, and promotes that
+
+    def _put_manifest(self, tier: Tier, begun: str, head: Head, records: Records) -> bool:
+        """Complete the copy in a tier that took each file; False where it has to be promoted."""
+        backend, folder = tier.backend, tier.layout.folder(self._name)
+        assert isinstance(backend, LocalBackend)
+        mount, what = backend.mount, f"tier {tier.name!r}"
+
+        def put() -> None:
+            mount.mark_filling(folder, head.generation, self._required)
+            mount.put_manifest(folder, head, records)
+
+        with suppress(OSError, TieredStoreError):
+            if self._in_step(tier, begun) and self._all_there(tier, records):
+                within(PUBLISH_DEADLINE, put, what)
+                found = tier.locate(self._name).head
+                return found is not None and found.generation == head.generation
+        return False
 
     def _all_there(self, tier: Tier, records: Records) -> bool:
         folder = tier.layout.folder(self._name)
@@ -334,20 +372,31 @@ class Filling:
             When a file that was put in is another one now.
         """
         now = self._stats(files)
+        known, unknown = [], []
         for file in files:
-            wanted = ledger.put.get(file)
-            by_hand = file not in self._records and file in now
-            if file not in now or (wanted not in {None, now[file]} and not by_hand):
-                raise ArtifactChanged(
-                    f"{self._name}: {file} was replaced by another while files were put in; "
-                    f"prepare it again"
-                )
-        backend = self._chain.first.backend
-        unknown = []
-        for file in files:
-            if file not in self._records:
-                stat = backend.stat(f"{self._folder}/{file}")
-                unknown.append(FileRecord(file, stat.size, stat.mode, stat.mtime_ns))
-        moved = Transfer([Copy("", backend, self._folder, None)]).move(unknown)
-        known = [self._records[f] for f in files if f in self._records]
-        return Records.of([*known, *moved.files])
+            record = self._records.get(file)
+            if record is not None and now.get(file) == (record.size, record.mtime_ns):
+                known.append(record)
+            elif file in now:
+                unknown.append(self._chain.first.backend.stat(f"{self._folder}/{file}"))
+            else:
+                raise self._replaced(file)
+        seen = [
+            FileRecord(f.path.removeprefix(f"{self._folder}/"), f.size, f.mode, f.mtime_ns)
+            for f in unknown
+        ]
+        copy = Copy("", self._chain.first.backend, self._folder, None)
+        found = Transfer([copy]).move(seen).files
+        for each in found:
+            own = self._records.get(each.path)
+            if own is not None and own.table != each.table:  # equal bytes do no harm
+                raise self._replaced(each.path)
+            if own is None and ledger.put.get(each.path) not in {None, now[each.path]}:
+                raise self._replaced(each.path)
+        return Records.of([*known, *found])
+
+    def _replaced(self, file: str) -> ArtifactChanged:
+        return ArtifactChanged(
+            f"{self._name}: {file} was replaced by another while files were put in; "
+            f"prepare it again"
+        )

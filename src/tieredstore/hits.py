@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from tieredstore import beneath
-from tieredstore.artifact import Recipe, check_file, check_name, parents
+from tieredstore.artifact import Recipe
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import (
     ArtifactExists,
@@ -26,6 +26,7 @@ from tieredstore.errors import (
 )
 from tieredstore.got import Got
 from tieredstore.marks import Held
+from tieredstore.names import check_file, check_name, parents
 from tieredstore.records import FileRecord, Records, find
 from tieredstore.tier import Tier
 

@@ -17,9 +17,10 @@ from functools import partial
 from typing import Final
 
 from tieredstore import beneath
-from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, RESERVED, Head, random_hex
+from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head, random_hex
 from tieredstore.errors import ManifestError, TieredStoreError
 from tieredstore.marks import Marks, Pending, pending_entries
+from tieredstore.names import RESERVED
 from tieredstore.records import MAX_RECORDS, Records
 from tieredstore.staged import PARTIAL, Staged, has, move_in
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from tieredstore.artifact import HEAD, RECORDS, RESERVED, Head
+from tieredstore.artifact import HEAD, RECORDS, Head
 from tieredstore.backend import (
     ANY_HEAD,
     Expected,
@@ -25,6 +25,7 @@ from tieredstore.backend import (
     Staging,
 )
 from tieredstore.errors import ManifestError
+from tieredstore.names import RESERVED
 from tieredstore.records import FileRecord, Records
 
 _TORN_HEAD_TRIES: Final = 5

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tieredstore import beneath
-from tieredstore.artifact import Recipe, check_file, random_hex
+from tieredstore.artifact import Recipe, random_hex
+from tieredstore.names import check_file
 from tieredstore.stage import Mount
 
 _AREA: Final = "fill"

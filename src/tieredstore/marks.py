@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from tieredstore import beneath
-from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, RESERVED, Head, check_generation
+from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head, check_generation
 from tieredstore.errors import ArtifactChanged, ManifestError
+from tieredstore.names import RESERVED
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tieredstore.adopting import adopt_in_place
-from tieredstore.artifact import Head, check_case_clashes, parents
+from tieredstore.artifact import Head
 from tieredstore.backend import ANY_HEAD, Publishable
 from tieredstore.chain import Chain
 from tieredstore.errors import (
@@ -24,6 +24,7 @@ from tieredstore.errors import (
     reason,
     writing_to,
 )
+from tieredstore.names import check_case_clashes, parents
 from tieredstore.records import Records
 from tieredstore.tier import DAMAGED, PARTIAL, UNMANAGED, UNREACHABLE, WHOLE, Located, Tier
 from tieredstore.transfer import Copy, Transfer

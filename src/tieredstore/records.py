@@ -25,8 +25,9 @@ from typing import Any, Final
 
 import xxhash
 
-from tieredstore.artifact import Head, Recipe, check_distinct, check_file, check_files, digest128
+from tieredstore.artifact import Head, Recipe, digest128
 from tieredstore.errors import ManifestError, NoSuchFile, reason
+from tieredstore.names import check_distinct, check_file, check_files
 
 BLOCK: Final = 1 << 20  # bytes; the length of every block that this library cuts
 MAX_BLOCK: Final = 64 << 20

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tieredstore.adopting import adopt_in_place, adopted_generation, unmanaged_records
-from tieredstore.artifact import Head, Recipe, check_case_clashes
+from tieredstore.artifact import Head, Recipe
 from tieredstore.backend import Publishable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.chain import Chain
@@ -31,6 +31,7 @@ from tieredstore.errors import (
     writing_to,
 )
 from tieredstore.got import Got
+from tieredstore.names import check_case_clashes
 from tieredstore.records import FileRecord, Records, head_of, require
 from tieredstore.tier import DAMAGED, UNMANAGED, UNREACHABLE, Located
 from tieredstore.transfer import Copy, Transfer

@@ -1,206 +1,32 @@
 """How artifacts on a mounted file system are published, replaced, completed and taken away.
 
-Everything the store keeps for itself lies in ``<root>/.tieredstore/``::
-
-    stage/<generation>/   a build, written by one process, never taken over (see staged.py)
-    part/<generation>/    a restore or promote, resumed and shared by whoever moves that generation
-    old/<generation>-…/   replaced or removed copies, until the grace period is over
-    damaged/              copies that differ from their manifest, kept until somebody removes them
-    swap/                 replacements that are under way where folders cannot be exchanged
-    lease/                locks and leases (see leases.py)
-
 Nothing here depends on a lock: an interrupted publication is completed by whoever comes next.
+What a root is, and how it is read, is in mount.py; publication file by file in inplace.py.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from tieredstore import beneath
-from tieredstore.artifact import (
-    HEAD,
-    MAX_HEAD,
-    RESERVED,
-    Head,
-    check_file,
-    digest128,
-    parents,
-    random_hex,
-)
-from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError, UnsafePath
+from tieredstore.artifact import HEAD, MAX_HEAD, Head, digest128, random_hex
+from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError
 from tieredstore.inplace import finish_filling, lay_mark, lift_mark, remove_forward, roll_forward
 from tieredstore.marks import Held, Marks, Pending, pending_entries, read_mark
-from tieredstore.records import MAX_RECORDS, Records
+from tieredstore.mount import ATTEMPTS, Root
+from tieredstore.records import Records
 from tieredstore.staged import AREA, Staged, has, move_in
 
-_ATTEMPTS: Final = 50
-_LOOKS: Final = 3
 GRACE: Final = 3600.0  # seconds that an old generation stays for those who still read it
 
 
-class Mount:
-    """One root on a mounted file system.
-
-    Parameters
-    ----------
-    path : str
-        The root. It is made when something is first written, never when it is read.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = os.path.abspath(path)
-
-    def root(self) -> int:
-        """Open the root for reading."""
-        return beneath.open_root(self.path)
-
-    def area(self, part: str) -> int:
-        """Open a folder of the store's own, made where it is missing."""
-        os.makedirs(self.path, exist_ok=True)
-        with beneath.opened(self.root()) as root:
-            if not beneath.exists(root, AREA):
-                with beneath.opened(beneath.make_folder(root, AREA)) as own:
-                    beneath.write_small(own, ".gitignore", b"*\n")
-            return beneath.make_folder(root, f"{AREA}/{part}")
-
-    def area_path(self, *parts: str) -> str:
-        """The path of something in the store's own area."""
-        return os.path.join(self.path, AREA, *parts)
-
-    def staged(self, area: str, generation: str) -> Staged:
-        """A folder to put a generation together in, made where it is missing."""
-        os.close(self.area(area))
-        staged = Staged(self.path, area, generation)
-        staged.recover(self.area("old"))
-        os.close(staged.open(make=True))
-        return staged
-
-    # -- reading --------------------------------------------------------------------------------
-
-    def hold(self, folder: str) -> Held | None:
-        """Hold the artifact at ``folder``, or ``None`` where there is no whole one.
-
-        Raises
-        ------
-        ManifestError
-            When there is a head that cannot be believed.
-        """
-        quiet = 0
-        for _ in range(_ATTEMPTS):
-            found = self._hold(folder)
-            if found is not None or self.pending(folder) is not None:
-                return found
-            # A replacement in two steps that has just ended leaves no note: look once more.
-            quiet = 0 if self._help_swaps(folder) else quiet + 1
-            if quiet == _LOOKS:
-                break
-        return None
-
-    def _hold(self, folder: str) -> Held | None:
-        try:
-            root = self.root()
-        except FileNotFoundError:
-            return None
-        with beneath.opened(root):
-            for kind in ("folder", "file"):
-                marks = Marks.of(folder, kind)
-                try:
-                    fd = beneath.open_folder(root, marks.folder)
-                except FileNotFoundError:
-                    continue
-                held = self._held(fd, marks)
-                if held is not None:
-                    return held
-        return None
-
-    def _held(self, fd: int, marks: Marks) -> Held | None:
-        """Hold the open folder, which is closed where there is nothing whole in it."""
-        try:
-            # The head on both sides of the mark: it was in place while nothing was under way.
-            for _ in range(_LOOKS):
-                data = _small(fd, marks.head)
-                if pending_entries(fd, marks):
-                    break
-                if data is not None and data == _small(fd, marks.head):
-                    head = Head.parse(data, os.path.join(self.path, marks.folder, marks.head))
-                    return Held(fd, marks, head, beneath.exists(fd, marks.partial))
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
-        return None
-
-    def pending(self, folder: str) -> Pending | None:
-        """What the pending mark at ``folder`` says, or ``None`` where there is none."""
-        with suppress(FileNotFoundError), beneath.opened(self.root()) as root:
-            for kind in ("folder", "file"):
-                marks = Marks.of(folder, kind)
-                with suppress(FileNotFoundError):
-                    with beneath.opened(beneath.open_folder(root, marks.folder)) as fd:
-                        mark = read_mark(fd, marks)
-                    if mark is not None:
-                        return mark
-        return None
-
-    def unmanaged(self, folder: str, files: Sequence[str] | None = None) -> list[str]:
-        """What of a folder could be adopted: the files named, or every regular file.
-
-        Nothing where there is a manifest or a pending mark, except that an adopted manifest,
-        which knows no recipe, may grow by files that were not asked for when it was made.
-        """
-        try:
-            with beneath.opened(self.root()) as root:
-                fd = beneath.open_folder(root, folder)
-        except FileNotFoundError:
-            return []
-        with beneath.opened(fd):
-            if pending_entries(fd, Marks(folder)):
-                return []
-            held = self._believable(fd, Marks(folder))
-            if held is None and beneath.exists(fd, Marks(folder).head):
-                return []
-            if files is None:
-                return _all_regular(fd) if held is None else []
-            return self._adoptable(fd, held, files)
-
-    def _adoptable(self, fd: int, held: Held | None, files: Sequence[str]) -> list[str]:
-        known: list[str] = []
-        if held is not None:
-            if held.head.recipe is not None:
-                return []
-            known = list(self.records_of(held).files)
-            if set(files) <= set(known):
-                return []
-        wanted = list(dict.fromkeys([*known, *files]))
-        try:
-            for file in wanted:
-                beneath.stat_file(fd, check_file(file))
-                if any(has_file(fd, f"{above}/{HEAD}") for above in parents(file)):
-                    return []  # another artifact's
-        except FileNotFoundError:
-            return []
-        return wanted
-
-    def records_of(self, held: Held) -> Records:
-        """The records of a held artifact, verified against its head."""
-        limit = min(held.head.records_size, MAX_RECORDS)
-        data = beneath.read_small(held.fd, held.records_path(), limit)
-        where = os.path.join(self.path, held.marks.folder, held.marks.records)
-        return Records.parse(data, held.head.records_digest, where)
-
-    def keeps_case(self) -> bool:
-        """Whether names that differ only in case are two files here."""
-        os.close(self.area("stage"))
-        return not os.path.exists(self.area_path("STAGE"))
-
-    # -- publishing -----------------------------------------------------------------------------
+class Mount(Root):
+    """A root that artifacts are published to."""
 
     def publish(self, staged: Staged, folder: str, head: Head, records: Records) -> None:
         """Make what is staged the artifact at ``folder``: whole, or not at all.
@@ -215,7 +41,7 @@ class Mount:
             When others kept replacing the artifact at the same time.
         """
         if staged.write_manifest(replace(head, data=""), records):
-            for _ in range(_ATTEMPTS):
+            for _ in range(ATTEMPTS):
                 self.complete(folder)
                 if not staged.exists():
                     break
@@ -259,7 +85,7 @@ class Mount:
             When others kept publishing it at the same time.
         """
         mark = Pending("filling", generation, required=required)
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             with beneath.opened(self.area("stage")) as area, beneath.opened(self.root()) as root:
                 with beneath.opened(beneath.make_folder(root, folder)) as fd:
                     if lay_mark(area, fd, Marks(folder), mark):
@@ -274,20 +100,15 @@ class Mount:
             try:
                 fd = beneath.open_folder(root, marks.folder)
             except FileNotFoundError:
-                return self._place_new(root, staged, folder)
+                return self.place_new(root, staged, folder)
             with beneath.opened(fd):
-                held = self._believable(fd, marks)
+                held = self.believable(fd, marks)
                 same = held is not None and held.head.generation == head.generation
                 if head.kind == "folder" and not same and self._holds_nothing_else(fd, held):
                     return self._replace(root, staged, folder, held)
                 if same:
                     return self._add_files(staged, fd, marks, records)
                 return self._place_one_by_one(staged, fd, marks)
-
-    def _believable(self, fd: int, marks: Marks) -> Held | None:
-        with suppress(ManifestError):
-            return self._held(os.dup(fd), marks)
-        return None
 
     def _holds_nothing_else(self, fd: int, held: Held | None) -> bool:
         """Whether a folder holds only what the manifest names, so that it may go as a whole."""
@@ -302,15 +123,6 @@ class Mount:
             if not entry.is_file(follow_symlinks=False):
                 return False
         return not pending_entries(fd, Marks(""))
-
-    def _place_new(self, root: int, staged: Staged, folder: str) -> bool:
-        try:
-            beneath.rename(root, staged.path, root, folder)
-        except OSError as error:
-            if error.errno in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR}:
-                return False
-            raise
-        return True
 
     def _replace(self, root: int, staged: Staged, folder: str, held: Held | None) -> bool:
         old = f"{AREA}/old/{held.head.generation if held else 'empty'}-{random_hex(4)}"
@@ -341,33 +153,10 @@ class Mount:
             os.fsync(swap)
             with suppress(FileNotFoundError):
                 beneath.rename(root, folder, root, old)
-            placed = self._place_new(root, staged, folder) or not staged.exists()
+            placed = self.place_new(root, staged, folder) or not staged.exists()
             with suppress(FileNotFoundError):
                 os.unlink(note, dir_fd=swap)
         return placed
-
-    def _swap_notes(self, folder: str) -> list[str]:
-        try:
-            found = os.listdir(self.area_path("swap"))
-        except OSError:
-            return []
-        return [note for note in found if note.startswith(digest128(folder.encode()))]
-
-    def _help_swaps(self, folder: str) -> bool:
-        """Do the second step of replacements that have been seen between their two steps."""
-        notes = self._swap_notes(folder)
-        for note in notes:
-            with suppress(OSError, ValueError, KeyError, TieredStoreError):
-                with beneath.opened(self.root()) as root:
-                    body = json.loads(beneath.read_small(root, f"{AREA}/swap/{note}", MAX_HEAD))
-                    staged = Staged.of_path(self.path, str(body["staged"]))
-                    if body["folder"] != folder or staged is None:
-                        continue
-                    if staged.exists():
-                        self._place_new(root, staged, folder)
-                    else:  # the second step is done, its author was stopped before he said so
-                        os.unlink(self.area_path("swap", note))
-        return bool(notes)
 
     def _place_one_by_one(self, staged: Staged, fd: int, marks: Marks) -> bool:
         """Put the staged files in beside what lies there already, under a pending mark."""
@@ -405,7 +194,7 @@ class Mount:
                         mark = read_mark(fd, marks)
                         if mark is not None:
                             self._complete_mark(fd, marks, mark)
-        if self._swap_notes(folder):
+        if self.swap_notes(folder):
             with suppress(ManifestError):
                 held = self.hold(folder)  # helps
                 if held is not None:
@@ -443,7 +232,7 @@ class Mount:
             Where it is kept, relative to the root; ``None`` when it was not there any more.
         """
         self.complete(folder)
-        for note in self._swap_notes(folder):  # or a reader would bring it back
+        for note in self.swap_notes(folder):  # or a reader would bring it back
             with suppress(FileNotFoundError):
                 os.unlink(self.area_path("swap", note))
         held = self.hold(folder)
@@ -499,31 +288,3 @@ class Mount:
                         shutil.rmtree(path, ignore_errors=True)
                     else:
                         os.unlink(path)
-
-
-def _all_regular(fd: int) -> list[str]:
-    """Every regular file, or none where the folder holds artifacts: they belong to no other."""
-    found: list[str] = []
-    for path, entry in beneath.walk(fd):
-        *above, name = path.split("/")
-        if any(part.startswith(RESERVED) for part in above) or (
-            name.startswith(RESERVED) and name.endswith(".json")
-        ):
-            return []
-        if not name.startswith(RESERVED) and entry.is_file(follow_symlinks=False):
-            found.append(path)
-    return sorted(found)
-
-
-def has_file(fd: int, path: str) -> bool:
-    """Whether a regular file lies there."""
-    with suppress(FileNotFoundError, UnsafePath):
-        beneath.stat_file(fd, path)
-        return True
-    return False
-
-
-def _small(fd: int, name: str) -> bytes | None:
-    with suppress(FileNotFoundError):
-        return beneath.read_small(fd, name, MAX_HEAD)
-    return None

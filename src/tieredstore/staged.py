@@ -15,17 +15,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from tieredstore import beneath
-from tieredstore.artifact import (
-    HEAD,
-    MAX_HEAD,
-    RECORDS,
-    RESERVED,
-    Head,
-    check_generation,
-    random_hex,
-)
+from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head, check_generation, random_hex
 from tieredstore.backend import FileReader, FileWriter
 from tieredstore.errors import ManifestError, TieredStoreError
+from tieredstore.names import RESERVED
 from tieredstore.records import FileRecord, Records, block_digest
 
 AREA: Final = RESERVED

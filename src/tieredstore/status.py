@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
-from tieredstore.artifact import check_name
 from tieredstore.errors import InvalidName, TieredStoreError, TierTimeout, reason
+from tieredstore.names import check_name
 from tieredstore.reporter import Reporter
 from tieredstore.tier import UNREACHABLE, Located, Tier
 from tieredstore.workers import within

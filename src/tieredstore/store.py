@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
-from tieredstore.artifact import Recipe, check_file, check_name
+from tieredstore.artifact import Recipe
 from tieredstore.backend import Leasable
 from tieredstore.building import Build
 from tieredstore.chain import Chain
 from tieredstore.errors import ArtifactNotFound
 from tieredstore.filling import Filling
 from tieredstore.got import Got
+from tieredstore.names import check_file, check_name
 from tieredstore.promoting import Promotion, TierOutcome, evict
 from tieredstore.reporter import SILENT, Reporter
 from tieredstore.restoring import Restoration

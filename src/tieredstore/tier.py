@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from tieredstore.artifact import Head, Layout, Recipe
+from tieredstore.artifact import Head, Recipe
 from tieredstore.backend import Publishable, Readable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import ManifestError, TieredStoreError, reason
+from tieredstore.names import Layout
 from tieredstore.transfer import Copy
 from tieredstore.workers import within
 

@@ -8,18 +8,9 @@ from contextlib import suppress
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tieredstore.artifact import (
-    MAX_FILE,
-    Head,
-    Layout,
-    Recipe,
-    canonical,
-    check_file,
-    check_files,
-    check_name,
-    digest128,
-)
+from tieredstore.artifact import Head, Recipe, canonical, digest128
 from tieredstore.errors import InvalidName, ManifestError
+from tieredstore.names import MAX_FILE, Layout, check_file, check_files, check_name
 from tieredstore.records import FileRecord, Records, find, pack_block
 from tieredstore.testing.samples import record_of, table_of
 

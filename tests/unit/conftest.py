@@ -11,10 +11,10 @@ import fsspec
 import pytest
 
 import tieredstore
-from tieredstore.artifact import Layout
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.runpod import RunPodBackend
+from tieredstore.names import Layout
 from tieredstore.tier import Tier
 
 FILES = {"train.bin": bytes(range(256)) * 5000, "sub/val.bin": b"val", "empty": b""}

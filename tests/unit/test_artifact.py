@@ -10,18 +10,14 @@ import pytest
 from tieredstore.artifact import (
     MAX_HEAD,
     Head,
-    Layout,
     Recipe,
     canonical,
-    check_case_clashes,
-    check_file,
-    check_files,
     check_generation,
-    check_name,
     digest128,
     new_generation,
 )
 from tieredstore.errors import InvalidName, ManifestError
+from tieredstore.names import Layout, check_case_clashes, check_file, check_files, check_name
 
 ESCAPES = [
     "",

@@ -1,7 +1,9 @@
 """Files put in one by one: absent until all are there, never old and new together."""
 
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,9 @@ from tieredstore import (
     TieredStore,
     local_tier,
 )
-from tieredstore.artifact import Layout
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.runpod import RunPodBackend
+from tieredstore.names import Layout
 
 FILES = ("train.bin", "val.bin", "meta.pkl")
 
@@ -179,6 +181,65 @@ def test_another_process_goes_on_with_a_filling(place, tmp_path: Path) -> None:
     assert [w.state for w in located] == ["whole", "whole"]
     assert located[0].head.generation == located[1].head.generation
     assert all(v.ok for v in place.store.verify("a"))
+
+
+def test_two_that_fill_in_turns_complete_it(place, tmp_path: Path) -> None:
+    one, other = place.fill(), Place(tmp_path).fill()
+    put(one, "train.bin", b"t")
+    put(other, "val.bin", b"v")
+    put(one, "meta.pkl", b"m")
+    assert one.complete
+    assert whole(place.store) == {"train.bin": b"t", "val.bin": b"v", "meta.pkl": b"m"}
+
+
+def test_many_that_fill_at_once_leave_something_whole_or_to_be_settled(tmp_path: Path) -> None:
+    for n in range(15):
+        (tmp_path / str(n)).mkdir()
+        places = [Place(tmp_path / str(n)) for _ in FILES]
+        barrier = threading.Barrier(len(FILES))
+
+        def work(place: Place, file: str, gate: threading.Barrier = barrier) -> None:
+            filling = place.fill()
+            gate.wait()
+            put(filling, file, file.encode())
+
+        with ThreadPoolExecutor(len(FILES)) as pool:
+            for done in [pool.submit(work, *pair) for pair in zip(places, FILES, strict=True)]:
+                done.result()
+        store = places[0].store
+        assert whole(store) is not None or places[0].fill().settle()
+        assert whole(store) == {file: file.encode() for file in FILES}
+        assert all(v.ok for v in store.verify("a"))
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_many_that_prepare_all_of_it_at_once_never_leave_a_mixture(tmp_path: Path, equal) -> None:
+    for n in range(10):
+        (tmp_path / str(n)).mkdir()
+        places = [Place(tmp_path / str(n)) for _ in range(3)]
+        barrier = threading.Barrier(3)
+
+        def work(place: Place, mark: bytes, gate: threading.Barrier = barrier) -> bytes | None:
+            gate.wait()
+            try:
+                put_all(place.fill(), mark)
+            except ArtifactChanged:
+                return None
+            return mark
+
+        marks = [b"same"] * 3 if equal else [b"one", b"two", b"six"]
+        with ThreadPoolExecutor(3) as pool:
+            waiting = [pool.submit(work, *pair) for pair in zip(places, marks, strict=True)]
+            ended = [w.result() for w in waiting]
+        if equal:
+            assert None not in ended
+            assert whole(places[0].store) is not None or places[0].fill().settle()
+        found = whole(places[0].store)
+        assert found is None or found in [{f: m + f.encode() for f in FILES} for m in marks]
+        again = places[0].fill()
+        put_all(again, b"last")
+        assert whole(places[0].store) is not None or again.settle()
+        assert whole(places[0].store) == {f: b"last" + f.encode() for f in FILES}
 
 
 def test_a_preparation_that_begins_anew_does_not_count_what_a_dead_one_left(

@@ -43,7 +43,7 @@ class Site:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(sources.time, "sleep", lambda _: None)
+    monkeypatch.setattr(sources, "WAIT", 0.001)
     monkeypatch.setenv("NO_PROXY", "*")
     made = Site()
     thread = threading.Thread(target=made.server.serve_forever, daemon=True)

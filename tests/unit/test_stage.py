@@ -79,7 +79,7 @@ def test_a_held_generation_stays_readable_while_it_is_replaced(backend, way):
 def test_a_reader_does_the_second_step_of_a_replacement(backend, root, monkeypatch):
     publish(backend, "name", Sample.of(OLD))
     monkeypatch.setattr(beneath, "renameat2_exchange", lambda *_: False)
-    place_new = backend.mount._place_new
+    place_new = backend.mount.place_new
     seen = []
 
     def interrupted(*args):
@@ -87,7 +87,7 @@ def test_a_reader_does_the_second_step_of_a_replacement(backend, root, monkeypat
         seen.append(read_artifact(LocalBackend(str(root)), "name"))
         return place_new(*args)
 
-    monkeypatch.setattr(backend.mount, "_place_new", interrupted)
+    monkeypatch.setattr(backend.mount, "place_new", interrupted)
     publish(backend, "name", Sample.of(NEW))
     assert seen == [False, NEW]
     assert read_artifact(backend, "name") == NEW

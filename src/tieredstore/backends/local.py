@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 
 from tieredstore import beneath, leases
-from tieredstore.artifact import HEAD, RECORDS, RESERVED, Head
+from tieredstore.artifact import HEAD, RECORDS, Head
 from tieredstore.backend import (
     ANY_HEAD,
     Expected,
@@ -26,6 +26,7 @@ from tieredstore.backend import (
 )
 from tieredstore.errors import HeadConflict
 from tieredstore.marks import Held, Marks
+from tieredstore.names import RESERVED
 from tieredstore.records import BLOCK, FileRecord, Records
 from tieredstore.stage import Mount
 from tieredstore.staged import DescriptorReader, Staged, StagedFolders, StagedWriter
