@@ -208,12 +208,13 @@ def test_status_says_how_a_generation_differs(stored):
     local, volume = (line.split("\t") for line in stored.done("status").splitlines())
     assert local[7] == ""
     assert volume[7].startswith("not as in local: ")
-    assert "same recipe, files 2, not 3, 13 B, not 19 B" in volume[7]
+    assert re.search(r"content \w{12}, not \w{12}, files 2, not 3, 13 B, not 19 B$", volume[7])
     made = "import tieredstore\nwith tieredstore.open_store().create('words', recipe=dict("
     made += "preparer='p', version='2', subset=0.5)) as s: (s.path / 'x').write_text('x')"
     subprocess.run([sys.executable, "-c", made], cwd=stored.root, env=stored.env, check=True)
     volume = stored.done("status").splitlines()[1].split("\t")
-    assert "preparer put, not p, subset unset, not 0.5, version 1, not 2" in volume[7]
+    assert "preparer put, not p" in volume[7]
+    assert "subset unset, not 0.5, version 1, not 2" in volume[7]
     assert "p 2 subset=0.5" in stored.done("status")
 
 
@@ -263,6 +264,15 @@ def test_restore_of_some_files(stored):
     folder = stored.root / "data" / "words" / "words"
     assert sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) == ["a.txt"]
     assert "no file 'nope'" in stored.one_line("restore", "words", "--files", "nope")
+
+
+def test_other_content_put_is_another_recipe(stored):
+    (stored.root / "in" / "c.txt").write_text("third\n")
+    stored.done("put", "words", "in")
+    assert "content" in stored.one_line("promote", "words")
+    stored.done("promote", "words", "--force")
+    stored.done("put", "words", "in")
+    assert "copied" in stored.done("promote", "words")
 
 
 def test_promote_does_not_replace_another_recipe_unless_forced(stored):
