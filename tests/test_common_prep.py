@@ -440,6 +440,18 @@ class TestRunPodStorage:
         assert "Not saved to RunPod storage" in said.err
         assert "also saved" not in said.out
 
+    def test_what_another_recipe_made_is_kept_on_the_volume(
+        self, machine: Path, data: Path, volume: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        prepare("shakespeare", options(machine))
+        kept = content(volume / "shakespeare")
+        prep = DataPrep(data / "shakespeare", "shakespeare")
+        write_all(prep)
+        assert prep.check_existing_files()
+        assert prep.get_existing_token_counts() == (90, 10)
+        assert content(volume / "shakespeare") == kept
+        assert "RunPod storage keeps what it has" in capsys.readouterr().err
+
     def test_a_full_or_broken_first_tier_is_said(self, machine: Path) -> None:
         (machine / "repo" / "data").write_text("a file")
         with pytest.raises((TieredStoreError, OSError)):

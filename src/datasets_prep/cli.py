@@ -6,8 +6,8 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -157,11 +157,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _guarded(call: Callable[[], int]) -> int:
     """Call something; errors become one line and an exit status."""
-    with suppress(ValueError):  # not in the main thread
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _terminate)
     try:
-        return call()
+        with _terminated_in_order():
+            return call()
     except KeyboardInterrupt as stop:
         number = stop.args[0] if stop.args else int(signal.SIGINT)
         how = "interrupted" if number == signal.SIGINT else "terminated"
@@ -181,6 +179,20 @@ def _guarded(call: Callable[[], int]) -> int:
         return FAILED
     finally:
         _flush()
+
+
+@contextmanager
+def _terminated_in_order() -> Iterator[None]:
+    """SIGTERM ends the work as Ctrl-C does, once; a second one ends the process at once."""
+    before = None
+    with suppress(ValueError):  # not in the main thread
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

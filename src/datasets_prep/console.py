@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Final, TextIO
 
-from tieredstore import Reporter
+from tieredstore import PromoteFailed, Reporter, TierOutcome
 
 PROGRAM: Final = "datasets-prep"
 
@@ -131,11 +131,15 @@ class Console(Reporter):
         self.line(f"⏳ {name}: waiting for {holder}")
 
     def promoted(self, name: str, tier: str, action: str, detail: str) -> None:
-        """See `Reporter.promoted`."""
+        """See `Reporter.promoted`; one that failed is raised, and told by whoever goes on."""
         if action == "refused":
             self.warn(f"{label(tier)} keeps what it has: {detail or name}")
-        elif action == "failed":
-            self.warn(f"Not saved to {label(tier)}: {detail or name}")
+
+    def not_saved(self, error: PromoteFailed) -> None:
+        """Durable tiers did not take the artifact, and the work goes on."""
+        for outcome in error.outcomes:
+            if isinstance(outcome, TierOutcome) and outcome.action == "failed":
+                self.warn(f"Not saved to {label(outcome.tier)}: {outcome.detail}")
 
 
 def complain(text: str) -> None:

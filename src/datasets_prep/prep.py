@@ -243,8 +243,9 @@ class DataPrep:
         first = self._store.tiers[0].name
         try:
             places = filling.put(file, written)
-        except PromoteFailed:
-            return  # whole here; the console has been told which tier did not take it
+        except PromoteFailed as error:
+            self._console.not_saved(error)  # it is whole here
+            return
         for tier, path in places.items():
             if tier != first:
                 self._console.file_saved(file, tier, path)
@@ -259,8 +260,8 @@ class DataPrep:
             filling = self._store.fill(self._name, self._required)
         try:
             filling.settle(self._required)
-        except PromoteFailed:
-            return  # as above
+        except PromoteFailed as error:
+            self._console.not_saved(error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MAX_INPUT: Final = 4 << 30  # bytes
 TRIES: Final = 4
 TIMEOUTS: Final = (10.0, 60.0)  # seconds to connect, and between two reads
+WAIT: Final = 0.25  # seconds before the second try; twice as long before each further one
 _CHUNK: Final = 1 << 20
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -130,7 +131,7 @@ def _fetch(url: str) -> bytes:
     with requests.Session() as session:
         for attempt in range(TRIES):
             if attempt:
-                time.sleep(0.25 * 2**attempt)
+                time.sleep(WAIT * 2 ** (attempt - 1))
             try:
                 return _fetch_once(session, url)
             except requests.HTTPError as error:

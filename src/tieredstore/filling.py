@@ -118,8 +118,8 @@ class Filling:
         self._take(written.name, file)
         # Again: one that ended just then has lifted it, and must not stay seen with this file.
         self._mount.mark_filling(self._folder, ledger.generation, self._required)
-        first = self._chain.first.tier
-        places = {first.name: os.path.join(self._mount.path, self._folder, file)}
+        visible = os.path.join(self._mount.path, self._folder, file)
+        places = {self._chain.first.tier.name: visible}
         for tier in list(self._direct):
             try:
                 places[tier.name] = self._copy_to(tier, ledger.generation, record)
@@ -331,11 +331,10 @@ class Filling:
         try:
             if late:
                 Promotion(self._chain, self._name, [t.name for t in late], replace=True).run()
-        except (ArtifactNotFound, PromoteFailed):
+        except (ArtifactNotFound, PromoteFailed):  # unless another has published since
             here = self._chain.first.tier.locate(self._name).head
             if here is not None and here.generation == head.generation:
                 raise
-            # else another has published since, or is about to, and promotes that
 
     def _put_manifest(self, tier: Tier, begun: str, head: Head, records: Records) -> bool:
         """Complete the copy in a tier that took each file; False where it has to be promoted."""
@@ -355,10 +354,9 @@ class Filling:
         return False
 
     def _all_there(self, tier: Tier, records: Records) -> bool:
-        folder = tier.layout.folder(self._name)
+        folder, stat = tier.layout.folder(self._name), tier.backend.stat
 
         def look() -> bool:
-            stat = tier.backend.stat
             return all(stat(f"{folder}/{f.path}").size == f.size for f in records.files.values())
 
         return within(PUBLISH_DEADLINE, look, f"tier {tier.name!r}")

@@ -334,6 +334,7 @@ def test_a_volume_that_cannot_be_written_is_one_line_and_the_data_is_here(
     assert "runpod" in line
     assert f"it is whole in {machine.folder}" in line
     assert "tieredstore promote shakespeare" in line
+    assert failed.stderr.count("\n") == 1
     assert "✅ All required files found locally" in machine.prepare().stdout
 
 
