@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import tieredstore
+
 ROOT = Path(__file__).parents[2]
 
 TRACES = {
@@ -106,3 +108,15 @@ def test_every_source_file_says_what_belongs_in_it() -> None:
         if not ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))
     ]
     assert silent == []
+
+
+def test_datasets_prep_uses_public_names_only() -> None:
+    for path in sorted((ROOT / "src" / "datasets_prep").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tieredstore"):
+                assert node.module == "tieredstore", f"{path}: imports {node.module}"
+                private = {a.name for a in node.names} - set(tieredstore.__all__)
+                assert not private, f"{path}: {sorted(private)} are no public names"
+            if isinstance(node, ast.Import):
+                inner = [a.name for a in node.names if a.name.startswith("tieredstore.")]
+                assert not inner, f"{path}: imports {inner}"
