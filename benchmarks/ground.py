@@ -98,6 +98,10 @@ def hit(folder: Path, files: int, rounds: int) -> list[Figure]:
             times = [timed(call) for _ in range(rounds * 20)]
             label = f"hit on {count} files, {what} asked for"
             figures.append(Figure(label, statistics.median(times) * 1e3, 1.0, " ms"))
+    with store.create("large") as stage, (stage.path / "000000.bin").open("wb") as file:
+        file.truncate(18 << 30)  # a hole: its length is what counts here
+    times = [timed(partial(restore, store, "large", None)) for _ in range(rounds * 20)]
+    figures.append(Figure("hit on a file of 18 GiB", statistics.median(times) * 1e3, 1.0, " ms"))
     return figures
 
 

@@ -21,13 +21,12 @@ from tieredstore.errors import (
     ArtifactExists,
     ManifestError,
     NoSuchFile,
-    TieredStoreError,
     UnsafePath,
 )
 from tieredstore.got import Got
 from tieredstore.marks import Held
 from tieredstore.names import check_file, check_name, parents
-from tieredstore.records import FileRecord, Records, find
+from tieredstore.records import FileRecord, Records, entries, find
 from tieredstore.tier import Tier
 
 STAT_ALL: Final = 128  # an artifact of up to so many files has each of them statted at every hit
@@ -95,11 +94,9 @@ class FirstTier:
         if files is None:
             if held.partial or held.head.files > STAT_ALL:
                 return held.partial
-            try:
-                wanted = list(self.backend.mount.records_of(held).files.values())
-            except (OSError, TieredStoreError):
-                return True
-            return any(not _whole(held, f) for f in wanted)
+            with _MappedRecords(held) as records:
+                wanted = records.all()
+            return not wanted or any(not _whole(held, f) for f in wanted)
         with _MappedRecords(held) as records:
             return any(not _whole(held, records.find(file)) for file in files)
 
@@ -143,6 +140,15 @@ class _MappedRecords:
         if found is None and self._held.head.recipe is not None:
             raise NoSuchFile(f"{self._held.marks.folder}: no file {file!r} in this generation")
         return found
+
+    def all(self) -> list[FileRecord]:
+        """The record of each file; none when the records are gone or do not fit the head."""
+        head = self._held.head
+        with suppress(ManifestError):
+            found = entries(self._data) if self._data else []
+            if (len(found), sum(f.size for f in found)) == (head.files, head.size):
+                return found
+        return []
 
     def __exit__(self, *_: object) -> None:
         if isinstance(self._data, mmap.mmap):

@@ -26,7 +26,7 @@ from typing import Any, Final
 import xxhash
 
 from tieredstore.artifact import Head, Recipe, digest128
-from tieredstore.errors import ManifestError, NoSuchFile, reason
+from tieredstore.errors import InvalidName, ManifestError, NoSuchFile, reason
 from tieredstore.names import check_distinct, check_file, check_files
 
 BLOCK: Final = 1 << 20  # bytes; the length of every block that this library cuts
@@ -282,6 +282,22 @@ def find(data: bytes | mmap.mmap, path: str) -> FileRecord | None:
             low, high = (end, high) if here < wanted else (low, middle)
         return None
     except _MALFORMED as error:
+        raise ManifestError(f"malformed records: {reason(error)}") from None
+
+
+def entries(data: bytes | mmap.mmap) -> list[FileRecord]:
+    """All files without their blocks, which are most of the records of large files.
+
+    Raises
+    ------
+    ManifestError
+        When the records are malformed; nothing is compared with a digest.
+    """
+    try:
+        _, low, _, high = _regions(data)
+        rows = [json.loads(line) for line in data[low:high].splitlines()]
+        return [FileRecord(check_file(r[0]), r[1], r[2], r[3], b"", r[6]) for r in rows]
+    except (*_MALFORMED, InvalidName) as error:
         raise ManifestError(f"malformed records: {reason(error)}") from None
 
 

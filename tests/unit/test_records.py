@@ -19,6 +19,7 @@ from tieredstore.records import (
     FileRecord,
     Records,
     block_digest,
+    entries,
     find,
     head_of,
     pack_block,
@@ -260,3 +261,16 @@ def test_records_of_bad_names_are_not_made():
     for names in (["../a"], ["a", "a/b"], ["a", "a"]):
         with pytest.raises(InvalidName):
             Records.of(FileRecord(n, 0) for n in names)
+
+
+def test_entries_are_the_files_without_their_blocks():
+    records = Records.of(
+        [FileRecord("a", 3, 0o600, 5, pack_block(3, b"x" * 16)), FileRecord("b/c", 0)]
+    )
+    found = entries(records.emit())
+    assert [(f.path, f.size, f.mode, f.mtime_ns, f.table) for f in found] == [
+        ("a", 3, 0o600, 5, b""),
+        ("b/c", 0, 0o644, 0, b""),
+    ]
+    with pytest.raises(ManifestError):
+        entries(records.emit().replace(b"b/c", b"../"))
