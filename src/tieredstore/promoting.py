@@ -176,7 +176,9 @@ class Promotion:
         place = f"{tier.backend.place}/{folder}"
         self._chain.reporter.finished("promote", self._name, place)
         if source.tier.name in moved.damaged:
-            raise CorruptData(f"the copy in {source.tier.name!r} is damaged; verify it")
+            problem = moved.damaged[source.tier.name][0]
+            self._chain.reporter.corrupt(source.tier.name, problem)
+            raise CorruptData(f"the copy in {source.tier.name!r} is damaged ({problem}); verify it")
         return TierOutcome(tier.name, COPIED, "", moved.size)
 
     def _others(self, source: Located, head: Head) -> list[Copy]:

@@ -373,4 +373,3 @@ class Transfer:
     def _note_damage(self, tier: str, problem: str) -> None:
         with self._lock:
             self.moved.damaged.setdefault(tier, []).append(problem)
-        self._reporter.corrupt(tier, problem)

@@ -63,4 +63,6 @@ def verify_copy(located: Located, name: str, reporter: Reporter) -> Verified:
         why = reason(error)
         return Verified(tier, ok=False, generation=generation, problems=(why,), state=state)
     problems = tuple(p for found in moved.damaged.values() for p in found)
+    for problem in problems:
+        reporter.corrupt(tier, problem)
     return Verified(tier, not problems, generation, moved.size, problems, state)

@@ -134,7 +134,7 @@ def test_a_flipped_byte_is_taken_from_the_second_copy(place, target, sample, at)
     assert read_artifact(target, "name") == FILES
     assert list(done.damaged) == ["one"]
     assert "large.bin" in done.damaged["one"][0]
-    assert set(told.damage) == {"one"}
+    assert not told.damage  # said once, by who knows what became of the copy
     assert done.size == sample.records.size
 
 
