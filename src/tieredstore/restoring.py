@@ -53,6 +53,7 @@ class Restoration:
         self._files = files
         self._recipe = recipe
         self._why: dict[str, str] = {}
+        self._aside: set[str] = set()
         self._found = self._here()  # only this may be replaced, nothing published meanwhile
 
     def run(self) -> Got:
@@ -199,7 +200,8 @@ class Restoration:
         with writing_to(first.tier.name):
             staging = first.backend.begin(first.tier.layout.folder(self._name), head)
         reporter.started("restore", self._name, sum(f.size for f in needed))
-        transfer = Transfer([w.copy() for w in same], staging, reporter, first.tier.name)
+        copies = [w.copy() for w in same if w.tier.name not in self._aside]
+        transfer = Transfer(copies, staging, reporter, first.tier.name)
         try:
             transfer.move(needed)
         finally:
@@ -256,6 +258,7 @@ class Restoration:
             if not problems:
                 continue
             text = problems[0]
+            self._aside.add(where.tier.name)
             self._why[where.tier.name] = text
             if where.head is not None and where.tier.writable:
                 assert isinstance(where.tier.backend, Publishable)
