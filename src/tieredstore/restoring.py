@@ -53,7 +53,7 @@ class Restoration:
         self._files = files
         self._recipe = recipe
         self._why: dict[str, str] = {}
-        self._aside: set[str] = set()
+        self._aside: set[tuple[str, str]] = set()
         self._found = self._here()  # only this may be replaced, nothing published meanwhile
 
     def run(self) -> Got:
@@ -200,7 +200,7 @@ class Restoration:
         with writing_to(first.tier.name):
             staging = first.backend.begin(first.tier.layout.folder(self._name), head)
         reporter.started("restore", self._name, sum(f.size for f in needed))
-        copies = [w.copy() for w in same if w.tier.name not in self._aside]
+        copies = [w.copy() for w in same if _identity(w) not in self._aside]
         transfer = Transfer(copies, staging, reporter, first.tier.name)
         try:
             transfer.move(needed)
@@ -258,7 +258,7 @@ class Restoration:
             if not problems:
                 continue
             text = problems[0]
-            self._aside.add(where.tier.name)
+            self._aside.add(_identity(where))
             self._why[where.tier.name] = text
             if where.head is not None and where.tier.writable:
                 assert isinstance(where.tier.backend, Publishable)
@@ -299,6 +299,10 @@ class Restoration:
         if own_place and chosen.tier.writable and isinstance(backend, LocalBackend):
             with suppress(OSError):
                 backend.mount.put_manifest(chosen.folder, head, records)
+
+
+def _identity(where: Located) -> tuple[str, str]:
+    return where.tier.name, "" if where.head is None else where.head.generation
 
 
 def _same_generation(one: Located, other: Located) -> bool:
