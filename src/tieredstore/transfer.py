@@ -33,6 +33,7 @@ from tieredstore.workers import Watch, Workers
 T = TypeVar("T")
 
 _SMALL: Final = 256 << 10  # mean size in bytes below which files count as small
+_SETTLE: Final = 5.0  # seconds that an operation which failed waits for its threads
 DEADLINE: Final = 60.0  # seconds that one read or write may take
 
 
@@ -127,6 +128,7 @@ class Transfer:
         self._dead: set[str] = set()
         self._sources: dict[str, FileSource] = {}
         self._collect = False
+        self._stopped: Callable[[], bool] = lambda: False
         self.moved = Moved()
 
     def move(self, files: Sequence[FileRecord]) -> Moved:
@@ -144,11 +146,14 @@ class Transfer:
         longest = max((f.size for f in files), default=0) if in_order else RUN
         tasks = [partial(self._batch, batch) for batch in batches(open_files, longest)]
         workers = Workers(self._threads(files), self._watch, self._deadline, self._on_hang)
+        self._stopped = lambda: workers.stopped
         try:
             workers.run(tasks)
-        finally:
-            for open_file in open_files:
-                self._let_go(open_file)
+        except BaseException:
+            if workers.settle(_SETTLE):
+                self._let_go(open_files)
+            raise
+        self._let_go(open_files)
         self.moved.files = [f.finished() for f in open_files]
         return self.moved
 
@@ -167,7 +172,7 @@ class Transfer:
 
     def _batch(self, batch: deque[Part]) -> None:
         # A thread that is given up on leaves the rest of its batch to the one that takes over.
-        while batch:
+        while batch and not self._stopped():
             self._part(batch[0].file, batch[0].run)
             batch.popleft()
 
@@ -177,6 +182,8 @@ class Transfer:
             self._count_reused(sum(b.length for b in run))
         else:
             for group in groups(run, self._request()):
+                if self._stopped():
+                    return
                 self._group(file, group)
             if self._collect and not run:
                 self._compare_empty(file)
@@ -206,12 +213,13 @@ class Transfer:
                 file.begun.close()
                 file.begun = None
 
-    def _let_go(self, file: OpenFile) -> None:
-        if file.begun is not None:
-            file.begun.close()
-        if file.writer is not None and file.left:
-            with suppress(OSError):
-                file.writer.abort()
+    def _let_go(self, files: Sequence[OpenFile]) -> None:
+        for file in files:
+            if file.begun is not None:
+                file.begun.close()
+            if file.writer is not None and file.left:
+                with suppress(OSError):
+                    file.writer.abort()
 
     def _request(self) -> int:
         alive = [c for c in self._copies if c.tier not in self._dead]

@@ -119,7 +119,13 @@ class Workers:
         self._tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._events: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._running: dict[int, Task] = {}
+        self._threads: list[threading.Thread] = []
         self._stop = threading.Event()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an error has ended the run: a long task looks now and then, and ends early."""
+        return self._stop.is_set()
 
     def run(self, tasks: Iterable[Task]) -> None:
         """Run all tasks and return when they are done.
@@ -141,8 +147,24 @@ class Workers:
         finally:
             self._stop.set()
 
+    def settle(self, seconds: float) -> bool:
+        """Wait for the threads to end, after a run that failed.
+
+        Returns
+        -------
+        bool
+            False when one of them is still in a task: what it uses must not be closed yet, or
+            its descriptor's number may come to mean another file.
+        """
+        until = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
     def _spawn(self) -> None:
-        threading.Thread(target=self._work, name="tieredstore-worker", daemon=True).start()
+        thread = threading.Thread(target=self._work, name="tieredstore-worker", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _work(self) -> None:
         me = threading.get_ident()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from tieredstore.backend import FileReader, FileSource
+from tieredstore.backend import FileReader, FileSource, FileWriter, Staging
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import CorruptData, TierTimeout
-from tieredstore.records import BLOCK
+from tieredstore.records import BLOCK, FileRecord
 from tieredstore.reporter import Reporter
 from tieredstore.runs import RUN
 from tieredstore.testing.samples import (
@@ -319,3 +321,58 @@ def test_a_target_that_cannot_be_written_is_an_error_and_not_a_source_that_fails
         moved([one], full, sample, told)
     assert told.skips == told.damage == []
     assert full.read_head("name") is None
+
+
+class Writing(Staging):
+    """Writes nothing; one file takes its time, the other fails; says what was done to them."""
+
+    any_order = True
+    parallel_small = 2
+
+    def __init__(self):
+        self.begun = threading.Event()
+        self.done = []
+
+    def create(self, file):
+        return WritingFile(self, file.path)
+
+    def publish(self, head, records, expected):
+        raise NotImplementedError
+
+    def discard(self):
+        raise NotImplementedError
+
+
+class WritingFile(FileWriter):
+    def __init__(self, staging, path):
+        self._staging = staging
+        self._path = path
+
+    def write(self, offset, data):
+        if self._path == "slow":
+            self._staging.begun.set()
+            time.sleep(0.5)
+            self._staging.done.append("written")
+        else:
+            assert self._staging.begun.wait(5)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self):
+        pass
+
+    def abort(self):
+        self._staging.done.append(f"aborted {self._path}")
+
+
+def test_what_a_thread_still_writes_is_not_closed_when_another_fails(tmp_path):
+    backend = LocalBackend(str(tmp_path))
+    big = bytes(RUN)  # one task's share each, so that two threads work at once
+    for name in ("slow", "full"):
+        (tmp_path / name).write_bytes(big)
+    backend.parallel = 2
+    staging = Writing()
+    files = [FileRecord(name, len(big)) for name in ("slow", "full")]
+    with pytest.raises(OSError, match="No space left"):
+        Transfer([Copy("one", backend, "", None)], staging, None, "two").move(files)
+    assert "written" in staging.done
+    assert staging.done.index("written") < staging.done.index("aborted slow")
