@@ -101,6 +101,9 @@ class Readable(ABC):
     parallel_small : int
         Likewise for small files. One on a local disk, where a second thread only contends for
         the interpreter's lock; more where each file costs a round trip.
+    listable : bool
+        Whether the place can say what it has; where not, `list` raises `Unsupported` and
+        `folders` yields nothing.
     """
 
     place: str
@@ -108,6 +111,7 @@ class Readable(ABC):
     request: int = 16 << 20
     parallel: int = 16
     parallel_small: int = 16
+    listable: bool = True
 
     @abstractmethod
     def stat(self, path: str) -> FileStat:
@@ -243,11 +247,14 @@ class Staging(ABC):
     ----------
     any_order : bool
         Blocks of one file may be written in any order and from several threads.
+    resumes : bool
+        An earlier attempt may have left something; otherwise `holds` and `staged` are not asked.
     parallel_small : int
         How many small files at once the place takes best.
     """
 
     any_order: bool = False
+    resumes: bool = True
     parallel_small: int = 16
 
     @abstractmethod

@@ -168,8 +168,12 @@ def writing_to(tier: str) -> Iterator[None]:
     except TieredStoreError:
         raise
     except OSError as error:
-        text = f"tier {tier!r} cannot be written: {reason(error)}"
-        raise TierUnavailable(text, error.errno, tier) from error
+        raise cannot_write(tier, error) from error
+
+
+def cannot_write(tier: str, error: OSError) -> TierUnavailable:
+    """What the system said of writing to a tier, in one line."""
+    return TierUnavailable(f"tier {tier!r} cannot be written: {reason(error)}", error.errno, tier)
 
 
 def reason(error: BaseException) -> str:

@@ -192,6 +192,15 @@ class Staged:
             return False
         return True
 
+    def begun(self) -> bool:
+        """Whether an earlier attempt has left anything, whole or half."""
+        for part in ("files", "wip"):
+            with suppress(FileNotFoundError), beneath.opened(self.open(part)) as fd:
+                with os.scandir(fd) as entries:
+                    if next(entries, None) is not None:
+                        return True
+        return False
+
     def files(self) -> Iterator[tuple[str, os.stat_result]]:
         """Every regular file in ``files`` but the store's own, with its stat.
 

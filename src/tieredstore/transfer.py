@@ -22,8 +22,8 @@ from tieredstore.errors import (
     TieredStoreError,
     TierTimeout,
     TierUnavailable,
+    cannot_write,
     reason,
-    writing_to,
 )
 from tieredstore.records import BLOCK, Block, FileRecord, block_digest, pack_block
 from tieredstore.reporter import Reporter
@@ -202,16 +202,8 @@ class Transfer:
                 return
             if self._staging is None:
                 file.writer = _NoWriter()
-                return
-            if file.known:
-                file.held = self._on_target(partial(self._staging.holds, file.record))
-                if file.held:
-                    return
-                file.begun = self._on_target(partial(self._staging.staged, file.record))
-            file.writer = self._on_target(partial(self._staging.create, file.record))
-            if file.begun is not None and not file.writer.continues(file.begun):
-                file.begun.close()
-                file.begun = None
+            else:
+                self._on_target(partial(_begin, file, self._staging))
 
     def _let_go(self, files: Sequence[OpenFile]) -> None:
         for file in files:
@@ -354,8 +346,11 @@ class Transfer:
         """Call the place written to, watched so that it cannot hang unnoticed."""
         self._watch.enter("")
         try:
-            with writing_to(self._target):
-                return call()
+            return call()
+        except TieredStoreError:
+            raise
+        except OSError as error:
+            raise cannot_write(self._target, error) from error
         finally:
             self._watch.leave()
 
@@ -381,3 +376,16 @@ class Transfer:
     def _note_damage(self, tier: str, problem: str) -> None:
         with self._lock:
             self.moved.damaged.setdefault(tier, []).append(problem)
+
+
+def _begin(file: OpenFile, staging: Staging) -> None:
+    """Look what an earlier attempt has left of a file, and open it for writing."""
+    if file.known and staging.resumes:
+        file.held = staging.holds(file.record)
+        if file.held:
+            return
+        file.begun = staging.staged(file.record)
+    file.writer = staging.create(file.record)
+    if file.begun is not None and not file.writer.continues(file.begun):
+        file.begun.close()
+        file.begun = None

@@ -235,6 +235,7 @@ class MountedStaging(Staging):
         self._backend = backend
         self._folder = folder
         self._staged = staged
+        self.resumes = staged.begun()
         self.parallel_small = backend.parallel_small
         self._threads = threading.local()
 
