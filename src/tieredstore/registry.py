@@ -21,6 +21,7 @@ BUILT_IN: Final = {
     "local": "tieredstore.backends.local:LocalBackend",
     "runpod": "tieredstore.backends.runpod:RunPodBackend",
     "fsspec": "tieredstore.backends.fsspec:FsspecBackend",
+    "http": "tieredstore.backends.http:HttpBackend",
 }
 
 

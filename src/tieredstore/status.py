@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Final
 
 from tieredstore.errors import InvalidName, TieredStoreError, TierTimeout, reason
 from tieredstore.names import check_name
 from tieredstore.reporter import Reporter
 from tieredstore.tier import UNREACHABLE, Located, Tier
 from tieredstore.workers import within
+
+_NO_LISTING: Final = "cannot be listed; what only it has is found when asked for by name"
 
 
 class Survey:
@@ -28,6 +31,8 @@ class Survey:
         for tier in self._tiers:
             try:
                 found |= _names_in(tier)
+                if not tier.backend.listable:
+                    reporter.skipped(tier.name, _NO_LISTING)
             except (OSError, TieredStoreError) as error:
                 reporter.skipped(tier.name, reason(error))
                 if isinstance(error, TierTimeout):

@@ -64,7 +64,7 @@ WRONG = {
     "layout that escapes": (LOCAL + 'layout = "../{name}"\n', ["layout", "'..'"]),
     "unknown backend": (
         '[[tier]]\nname = "a"\nbackend = "ftp2"\n',
-        ["[[tier]] 'a': backend: no backend 'ftp2'", "fsspec, local, runpod"],
+        ["[[tier]] 'a': backend: no backend 'ftp2'", "local, runpod"],
     ),
     "two of one name": (LOCAL + LOCAL, ["[[tier]] 2: name 'local' is taken by [[tier]] 1"]),
     "empty file": ("", ["expected at least one [[tier]] table"]),

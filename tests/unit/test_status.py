@@ -68,3 +68,26 @@ def test_names_of_every_tier_are_found(tmp_path):
     assert store.names() == ["a", "b/c"]
     states = {name: [w.state for w in located] for name, located in store.status().items()}
     assert states == {"a": ["absent", "whole"], "b/c": ["whole", "whole"]}
+
+
+class Unlisted(LocalBackend):
+    """A place without a listing."""
+
+    listable = False
+
+    def folders(self, below=""):
+        return iter(())
+
+
+def test_a_tier_that_cannot_be_listed_is_named_and_still_located(tmp_path):
+    notes = Notes()
+    low = Tier("low", Unlisted(str(tmp_path / "low")), durable=True)
+    store = TieredStore([local_tier(tmp_path / "data"), low], notes)
+    with store.create("a") as stage:
+        (stage.path / "f").write_text("x")
+    store.promote("a")
+    states = {name: [w.state for w in located] for name, located in store.status().items()}
+    assert states == {"a": ["whole", "whole"]}
+    (told,) = notes.tiers
+    assert told[0] == "low"
+    assert "cannot be listed" in told[1]

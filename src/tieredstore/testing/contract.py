@@ -35,6 +35,8 @@ class BackendContract(PublishingContract):
     ----------
     publishable, leasable : bool
         Whether the backend has these capabilities.
+    listable : bool
+        Whether the place can say what it has; where not, `list` refuses and `folders` is empty.
     keeps_case : bool
         Whether the place tells ``A`` from ``a``.
     keeps_mode, keeps_mtime : bool

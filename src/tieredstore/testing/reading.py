@@ -11,7 +11,7 @@ import pytest
 
 from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head
 from tieredstore.backend import Readable
-from tieredstore.errors import CorruptData, InvalidName, ManifestError, UnsafePath
+from tieredstore.errors import CorruptData, InvalidName, ManifestError, UnsafePath, Unsupported
 from tieredstore.testing.samples import Sample, read_whole
 
 ODD_NAMES = (
@@ -46,6 +46,7 @@ class ReadingContract:
     """What a `Readable` has to do; part of `BackendContract`."""
 
     refused_names: tuple[str, ...] = ()
+    listable: bool = True
 
     @pytest.fixture
     def backend(self) -> Readable:
@@ -147,12 +148,31 @@ class ReadingContract:
         self.put(backend, path, name.encode())
         assert backend.stat(path).path == path
         assert read_whole(backend, path) == name.encode()
-        assert [found.path for found in backend.list("folder")] == [path]
-        assert [found.path for found in backend.list("")] == [path]
+        if self.listable:
+            assert [found.path for found in backend.list("folder")] == [path]
+            assert [found.path for found in backend.list("")] == [path]
 
     # -- listings -------------------------------------------------------------------------------
 
-    def test_list_gives_every_file_below_a_folder_and_no_other(self, backend: Readable) -> None:
+    def test_listable_as_declared(self, backend: Readable) -> None:
+        assert backend.listable == self.listable
+        if self.listable:
+            return
+        self.put_manifest(backend, "name", Sample.of({"a": b"1"}))
+        assert list(backend.folders()) == []
+        for folder in ("", "name"):
+            with pytest.raises(Unsupported):
+                list(backend.list(folder))
+
+    @pytest.fixture
+    def lists(self, backend: Readable) -> Readable:
+        """The backend, where it can say what it has."""
+        if not self.listable:
+            pytest.skip("declared: listable = False")
+        return backend
+
+    def test_list_gives_every_file_below_a_folder_and_no_other(self, lists: Readable) -> None:
+        backend = lists
         files = {"a/1": b"x", "a/b/2": b"xx", "a/b/c/3": b"", "ab/4": b"x", "5": b"x"}
         for path, data in files.items():
             self.put(backend, path, data)
@@ -161,20 +181,23 @@ class ReadingContract:
             wanted = {p: len(d) for p, d in files.items() if p.startswith(start)}
             assert {f.path: f.size for f in backend.list(folder)} == wanted
 
-    def test_list_of_what_is_missing_is_empty(self, backend: Readable) -> None:
+    def test_list_of_what_is_missing_is_empty(self, lists: Readable) -> None:
+        backend = lists
         assert list(backend.list("")) == []
         assert list(backend.list("nothing/here")) == []
         self.put(backend, "folder/file", b"x")
         assert list(backend.list("fold")) == []
         assert list(backend.list("folder/file")) == []
 
-    def test_list_goes_on_past_a_page(self, backend: Readable) -> None:
+    def test_list_goes_on_past_a_page(self, lists: Readable) -> None:
+        backend = lists
         wanted = [f"many/{n:04d}" for n in range(1005)]  # object stores list a thousand at a time
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(lambda path: self.put(backend, path, b""), wanted))
         assert sorted(f.path for f in backend.list("many")) == wanted
 
-    def test_list_shows_at_once_what_another_put_there(self, backend: Readable) -> None:
+    def test_list_shows_at_once_what_another_put_there(self, lists: Readable) -> None:
+        backend = lists
         self.put(backend, "folder/one", b"1")
         other = self.again(backend)
         assert [f.path for f in other.list("folder")] == ["folder/one"]
@@ -183,10 +206,13 @@ class ReadingContract:
         assert other.stat("folder/two").size == 1
 
     def test_an_unreachable_place_never_looks_empty(self, unreachable: Readable) -> None:
-        for ask in (
+        listings = (
             lambda: list(unreachable.list("")),
             lambda: list(unreachable.list("folder")),
             lambda: list(unreachable.folders()),
+        )
+        for ask in (
+            *(listings if self.listable else ()),
             lambda: unreachable.stat("file"),
             lambda: unreachable.read("file", 10),
             lambda: unreachable.read_head("folder"),
@@ -243,7 +269,8 @@ class ReadingContract:
         self.put(backend, path, good)
         assert backend.read_records("name", head) == sample.records
 
-    def test_folders_are_those_with_a_head(self, backend: Readable) -> None:
+    def test_folders_are_those_with_a_head(self, lists: Readable) -> None:
+        backend = lists
         assert list(backend.folders()) == []
         for folder in ("one", "group/two", "group/three"):
             self.put_manifest(backend, folder, Sample.of({"a": b"1"}))
