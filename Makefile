@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
-NEEDS := pyproject.toml constraints.txt
+NEEDS := pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 
 .PHONY: demo test
 demo: .venv/.demo-ready
@@ -22,5 +22,6 @@ test: .venv/.test-ready
 .venv/.test-ready: .venv/.demo-ready
 	@echo "Installing what the tests need…"
 	@$(PIP) install -c constraints.txt 'pip>=25.1'
-	@$(PIP) install -c constraints.txt -e '.[prep,s3]' --group test
+	@$(PIP) install -c constraints.txt -e '.[prep,s3]' --group test \
+		-e plugins/tieredstore-example -e plugins/tieredstore-sftp
 	@touch $@

@@ -24,7 +24,7 @@ from tieredstore.backend import (
     Readable,
     Staging,
 )
-from tieredstore.errors import ManifestError
+from tieredstore.errors import HeadConflict, ManifestError
 from tieredstore.names import RESERVED
 from tieredstore.records import FileRecord, Records
 
@@ -95,6 +95,37 @@ class KeyedBackend(Readable, Publishable):
             found = self.read_head(folder)
         if found is not None and found.head.generation == head.generation:
             self.delete(f"{folder}/{HEAD}")
+
+
+def check_expected(expected: Expected, found: bytes | None, where: str) -> None:
+    """Compare the head that lies at a key with the one that is to be replaced.
+
+    For `KeyedBackend.put`, which does it as close to the writing as its place allows.
+
+    Parameters
+    ----------
+    expected : str, None or ANY_HEAD
+        What `put` was given.
+    found : bytes or None
+        What lies there now; ``None`` where nothing does.
+    where : str
+        The key, for the message.
+
+    Raises
+    ------
+    HeadConflict
+        When they differ.
+    ManifestError
+        When what lies there is no head, and one is expected.
+    """
+    if expected is ANY_HEAD:
+        return
+    if expected is None and found is not None:
+        raise HeadConflict(f"{where}: was published meanwhile")
+    if expected is not None:
+        now = None if found is None else Head.parse(found, where).generation
+        if now != expected:
+            raise HeadConflict(f"{where}: {now} was published meanwhile")
 
 
 def damaged_mark(generation: str) -> str:
