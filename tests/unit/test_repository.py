@@ -68,7 +68,8 @@ def test_constraints_are_versions_only() -> None:
 
 
 def sources() -> list[Path]:
-    return sorted((ROOT / "src").rglob("*.py"))
+    folders = [ROOT / "src", *(ROOT / "plugins").glob("*/src")]
+    return sorted(path for folder in folders for path in folder.rglob("*.py"))
 
 
 def functions(path: Path) -> Iterator[tuple[str, int, int]]:
