@@ -307,4 +307,6 @@ def _check_type(value: object, kind: str, where: str) -> None:
     if fits and kind == "texts" and isinstance(value, list):
         fits = all(isinstance(item, str) for item in value)
     if not fits:
-        raise ConfigError(f"{where} is {value!r}, expected {expected}")
+        secret = isinstance(value, str) and types is Mapping  # headers, options: may hold one
+        shown = "text" if secret else repr(value)
+        raise ConfigError(f"{where} is {shown}, expected {expected}")

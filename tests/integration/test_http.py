@@ -15,7 +15,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from tieredstore import Reporter, Tier, TieredStore, local_tier
+from tieredstore import Reporter, Tier, TieredStore, local_tier, open_store
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.http import HttpBackend
 from tieredstore.backends.local import LocalBackend
@@ -182,6 +182,8 @@ def test_ranges_ignored_the_whole_is_streamed_in_turn(tmp_path, web):
     web.fault = ignore
     assert contents(store_on(tmp_path, web.url).restore("corpus")) == FILES
     plain = [a for a in web.asked if a.path.endswith("train.bin") and "Range" not in a.sent]
+    small = [a for a in web.asked if a.path.endswith("val.bin")]
+    assert len(small) == 1  # the range was all of it
     assert len(plain) == 1  # one stream for all threads, whatever the first ranges were answered
 
 
@@ -414,6 +416,27 @@ def test_netrc_and_cookies_are_not_used(tmp_path, web, monkeypatch):
     for _ in range(2):
         backend.read("corpus/meta.json", 10)
     assert all("Authorization" not in a.sent and "Cookie" not in a.sent for a in web.asked)
+
+
+def test_headers_that_are_no_table_are_not_shown():
+    row = {"name": "w", "backend": "http", "url": "http://127.0.0.1:9", "headers": SECRET}
+    with pytest.raises(ConfigError, match="headers is text, expected a table") as refusal:
+        open_store({"tier": [{"name": "l", "backend": "local", "path": "data"}, row]})
+    assert SECRET not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Range": "bytes=0-1"}, {"X": f"{SECRET}\r\nY: 1"}, {"X Y": SECRET}, {"X": 5}]
+)
+def test_headers_that_cannot_be_sent_are_refused(headers):
+    with pytest.raises(ConfigError) as refusal:
+        HttpBackend("http://127.0.0.1:9", headers)
+    assert SECRET not in str(refusal.value)
+
+
+def test_without_the_client_installed_the_line_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "requests", None)
+    assert "pip install 'tieredstore[http]'" in refused(store_on(tmp_path, "http://127.0.0.1:9"))
 
 
 # -- through a store ----------------------------------------------------------------------------

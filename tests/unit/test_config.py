@@ -87,7 +87,7 @@ WRONG = {
     ),
     "options of a wrong type": (
         LOCAL + '[[tier]]\nname = "m"\nbackend = "fsspec"\nurl = "memory://x"\noptions = "y"\n',
-        ["[[tier]] 'm': options is 'y', expected a table"],
+        ["[[tier]] 'm': options is text, expected a table"],
     ),
     "nobody's home": (
         '[[tier]]\nname = "a"\nbackend = "local"\npath = "~nobody-at-all/x"\n',

@@ -90,8 +90,7 @@ class HttpReader(FileReader):
         def take(answer: Answer) -> int | None:
             if answer.status == OK:
                 answer.check_plain()
-                self.agree(answer)
-                return None
+                return self._all(answer, offset, view)
             if answer.status == UNSATISFIABLE and self.agree(answer).size is not None:
                 return self._past_end(answer, offset)
             if answer.status != PARTIAL:
@@ -104,6 +103,14 @@ class HttpReader(FileReader):
             with self._lock:
                 self._stream = self._stream or _Stream(self._client, self._path, self.agree)
         return got
+
+    def _all(self, answer: Answer, offset: int, view: memoryview) -> int | None:
+        """A whole file that was asked for whole; ``None`` where only a part of it was."""
+        size = self.agree(answer).size
+        if offset or size is None or size > len(view):
+            return None
+        check_length(answer.fill(view[:size]), size)
+        return size
 
     def _past_end(self, answer: Answer, offset: int) -> int:
         size = answer.version().size
