@@ -114,7 +114,8 @@ class Place:
     def as_nobody(self, *args: str) -> subprocess.CompletedProcess[str]:
         """The command as a user who owns nothing, who may not be able to read the interpreter."""
         program = (
-            "import os, sys, filelock, gettext, json, locale, tomllib, tieredstore.putting, tieredstore.cli\n"
+            "import os, sys, filelock, gettext, json, locale, tomllib\n"
+            "import tieredstore.putting, tieredstore.cli\n"
             "filelock.FileLock, tieredstore.registry.names()  # loaded while they can be read\n"
             f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n"
             "raise SystemExit(tieredstore.cli.run(sys.argv[1:]))\n"
