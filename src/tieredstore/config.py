@@ -20,7 +20,7 @@ from tieredstore.backend import Readable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import ConfigError, InvalidName, TieredStoreError, reason
 from tieredstore.names import Layout
-from tieredstore.reporter import Reporter
+from tieredstore.reporter import SILENT, Reporter
 from tieredstore.store import TieredStore
 from tieredstore.tier import Tier
 
@@ -82,7 +82,7 @@ def open_store(
     ConfigError
         In one line that names the file, the table and the key.
     """
-    tiers = _tiers(config)
+    tiers = _tiers(config, reporter or SILENT)
     if first is not None:
         tiers = [first, *(t for t in tiers[1:] if t.name != first.name)]
     return TieredStore(tiers, reporter)
@@ -98,7 +98,9 @@ def debug() -> bool:
     return os.environ.get(DEBUG_VARIABLE, "") not in {"", "0"}
 
 
-def _tiers(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> list[Tier]:
+def _tiers(
+    config: str | os.PathLike[str] | Mapping[str, Any] | None, reporter: Reporter
+) -> list[Tier]:
     if isinstance(config, Mapping):
         return _Source("config", Path.cwd()).tiers(config)
     if config is not None:
@@ -107,10 +109,10 @@ def _tiers(config: str | os.PathLike[str] | Mapping[str, Any] | None) -> list[Ti
     if named:
         return _from_file(Path(named), f"{named} (named by {CONFIG_VARIABLE})")
     path = _found_config()
-    return found_tiers() if path is None else _from_file(path, str(path))
+    return found_tiers(reporter) if path is None else _from_file(path, str(path))
 
 
-def found_tiers() -> list[Tier]:
+def found_tiers(reporter: Reporter = SILENT) -> list[Tier]:
     """What is found on this machine: ``./data``, and the RunPod volume where there is one."""
     _check_folder("data", "./data, the first tier where there is no tieredstore.toml")
     tiers = [local_tier("data", REPO_LAYOUT)]
@@ -118,6 +120,10 @@ def found_tiers() -> list[Tier]:
     if volume is not None:
         backend = registry.load("runpod")(volume)  # type: ignore[call-arg]
         tiers.append(Tier("runpod", backend, VOLUME_LAYOUT, durable=True, adopt=True))
+    elif os.environ.get(VOLUME_VARIABLE):
+        named = os.environ[VOLUME_VARIABLE]
+        why = f"{VOLUME_VARIABLE} names {named}, which is no folder; is the volume mounted?"
+        reporter.skipped("runpod", why)
     return tiers
 
 

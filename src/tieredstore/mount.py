@@ -50,9 +50,13 @@ class Root:
         """Open the root for reading."""
         return beneath.open_root(self.path)
 
+    def make_root(self) -> None:
+        """Make the root where it is missing."""
+        os.makedirs(self.path, exist_ok=True)
+
     def area(self, part: str) -> int:
         """Open a folder of the store's own, made where it is missing."""
-        os.makedirs(self.path, exist_ok=True)
+        self.make_root()
         with beneath.opened(self.root()) as root:
             if not beneath.exists(root, AREA):
                 with beneath.opened(beneath.make_folder(root, AREA)) as own:

@@ -40,6 +40,7 @@ class Work:
         self.root = Path(order["root"])
         below = RunPodBackend if order.get("below") == "runpod" else LocalBackend
         local = LocalBackend(str(self.root / order.get("local", "local")))
+        (self.root / "vol").mkdir(exist_ok=True)
         vol = below(str(self.root / "vol"))
         self.store = TieredStore([Tier("local", local), Tier("vol", vol, durable=True)])
 

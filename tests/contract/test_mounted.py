@@ -10,6 +10,7 @@ import pytest
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.runpod import RunPodBackend
 from tieredstore.testing import BackendContract
+from tieredstore.testing.samples import Sample, publish
 
 
 class Mounted(BackendContract):
@@ -43,3 +44,15 @@ class TestLocal(Mounted):
 
 class TestRunPod(Mounted):
     kind = RunPodBackend
+
+    @pytest.fixture
+    def backend(self, tmp_path):
+        (tmp_path / "root").mkdir()  # mounted; nothing is ever made in its place
+        return self.kind(str(tmp_path / "root"))
+
+    def test_a_volume_that_is_not_mounted_is_never_made(self, tmp_path):
+        backend = self.kind(str(tmp_path / "absent"))
+        with pytest.raises(FileNotFoundError, match="is the volume mounted"):
+            publish(backend, "name", Sample.of({"a": b"1"}))
+        assert backend.read_head("name") is None
+        assert not (tmp_path / "absent").exists()

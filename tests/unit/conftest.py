@@ -75,6 +75,7 @@ class World:
 @pytest.fixture
 def world(tmp_path):
     """A fresh set of places."""
+    (tmp_path / "volume").mkdir()
     remote = f"memory://{uuid.uuid4().hex}"
     yield World(tmp_path, remote)
     memory = fsspec.filesystem("memory")

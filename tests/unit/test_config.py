@@ -218,6 +218,23 @@ def test_without_any_configuration_data_and_the_volume_are_found(bare, monkeypat
     assert local.layout.folder("shakespeare") == "shakespeare/shakespeare"
 
 
+def test_a_volume_that_is_named_and_not_there_is_said(bare, monkeypatch):
+    class Said(tieredstore.Reporter):
+        def __init__(self):
+            self.said = []
+
+        def skipped(self, tier, why):
+            self.said.append((tier, why))
+
+    monkeypatch.setenv("TIEREDSTORE_RUNPOD_VOLUME", str(bare / "unmounted"))
+    said = Said()
+    assert [t.name for t in tieredstore.open_store(reporter=said).tiers] == ["local"]
+    ((tier, why),) = said.said
+    assert tier == "runpod"
+    assert str(bare / "unmounted") in why
+    assert "TIEREDSTORE_RUNPOD_VOLUME" in why
+
+
 def test_a_mapping_and_another_first_tier(bare):
     rows = [
         {"name": "local", "backend": "local", "path": "data"},

@@ -196,7 +196,7 @@ def test_unmanaged_data_is_not_replaced_unasked(world, create, files, contents):
 
 
 def test_a_tier_that_fails_does_not_keep_the_others_from_it(world, create, files):
-    world.path("volume").write_bytes(b"no folder")
+    world.path("volume").rmdir()  # not mounted any more
     store = world.store()
     create(store, "name", files)
     with pytest.raises(PromoteFailed, match="volume") as caught:
@@ -205,6 +205,8 @@ def test_a_tier_that_fails_does_not_keep_the_others_from_it(world, create, files
         ("volume", "failed"),
         ("remote", "copied"),
     ]
+    assert "is the volume mounted?" in caught.value.outcomes[0].detail
+    assert not world.path("volume").exists()
     assert store.verify("name", ["remote"])[0].ok
 
 

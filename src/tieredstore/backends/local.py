@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from typing import ClassVar
 
 from tieredstore import beneath, leases
 from tieredstore.artifact import HEAD, RECORDS, Head
@@ -44,8 +45,10 @@ class LocalBackend(Readable, Publishable, Leasable):
         The root; made when something is first written.
     """
 
+    mount_type: ClassVar[type[Mount]] = Mount
+
     def __init__(self, path: str) -> None:
-        self.mount = Mount(path)
+        self.mount = self.mount_type(path)
         self.place = self.mount.path
         self.request = (
             BLOCK  # small enough to stay in a core's cache between read, digest and write

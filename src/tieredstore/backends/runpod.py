@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import AbstractContextManager
 
 from tieredstore import leases
 from tieredstore.backend import OnWait
 from tieredstore.backends.local import LocalBackend
+from tieredstore.stage import Mount
+
+
+class Volume(Mount):
+    """The volume's root, which is only ever mounted: a folder made in its place would be lost."""
+
+    def make_root(self) -> None:
+        """Refuse where nothing is mounted."""
+        if not os.path.isdir(self.path):
+            raise FileNotFoundError(
+                errno.ENOENT, "No such folder; is the volume mounted?", self.path
+            )
 
 
 class RunPodBackend(LocalBackend):
@@ -16,6 +29,8 @@ class RunPodBackend(LocalBackend):
     Leases are marker files that their holder refreshes, because ``flock`` on a network mount may
     succeed for everybody.
     """
+
+    mount_type = Volume
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
