@@ -15,10 +15,10 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from tieredstore.artifact import Head
+from tieredstore.artifact import MAX_HEAD
 from tieredstore.backend import ANY_HEAD, Expected, FileReader, FileStat, FileWriter
 from tieredstore.errors import ConfigError, HeadConflict, InvalidName, TierUnavailable, reason
-from tieredstore.keyed import KeyedBackend
+from tieredstore.keyed import KeyedBackend, check_expected
 
 _SMALL = 8 << 20  # bytes; up to here a key is put in one call
 
@@ -131,9 +131,7 @@ class FsspecBackend(KeyedBackend):
             self._create(key, data)
             return
         if expected is not ANY_HEAD:
-            now = self._generation_at(key)
-            if now != expected:
-                raise HeadConflict(f"{self.place}/{key}: {now} was published meanwhile")
+            check_expected(expected, self._there(key), f"{self.place}/{key}")
         self._write_small(key, data)
 
     def _create(self, key: str, data: bytes) -> None:
@@ -146,9 +144,9 @@ class FsspecBackend(KeyedBackend):
         except (NotImplementedError, FileNotFoundError):
             self._write_small(key, data)
 
-    def _generation_at(self, key: str) -> str | None:
+    def _there(self, key: str) -> bytes | None:
         try:
-            return Head.parse(self.read(key, 1 << 16), key).generation
+            return self.read(key, MAX_HEAD)
         except FileNotFoundError:
             return None
 
