@@ -104,6 +104,9 @@ class Readable(ABC):
     listable : bool
         Whether the place can say what it has; where not, `list` raises `Unsupported` and
         `folders` yields nothing.
+    remote : bool
+        Whether asking it goes over a network by this process, so that offline it is left out.
+        A place that says nothing is taken to be remote; a mounted one is not.
     """
 
     place: str
@@ -112,6 +115,7 @@ class Readable(ABC):
     parallel: int = 16
     parallel_small: int = 16
     listable: bool = True
+    remote: bool = True
 
     @abstractmethod
     def stat(self, path: str) -> FileStat:

@@ -140,7 +140,8 @@ class Located:
 
     def copy(self) -> Copy:
         """The same, as something to move files from."""
-        return Copy(self.tier.name, self.tier.backend, self.folder, self.head)
+        tier = self.tier
+        return Copy(tier.name, tier.backend, self.folder, self.head, tier.deadline)
 
     def serves(self, recipe: Recipe | None) -> bool:
         """Whether this is what was asked for; an unknown recipe is accepted, and said so."""

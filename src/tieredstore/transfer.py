@@ -28,23 +28,24 @@ from tieredstore.errors import (
 from tieredstore.records import BLOCK, Block, FileRecord, block_digest, pack_block
 from tieredstore.reporter import Reporter
 from tieredstore.runs import RUN, OpenFile, Part, batches, groups, mismatch, views
-from tieredstore.workers import Watch, Workers
+from tieredstore.workers import Watch, Workers, patience
 
 T = TypeVar("T")
 
 _SMALL: Final = 256 << 10  # mean size in bytes below which files count as small
 _SETTLE: Final = 5.0  # seconds that an operation which failed waits for its threads
-DEADLINE: Final = 60.0  # seconds that one read or write may take
+DEADLINE: Final = 60.0  # seconds that one read or write may take, and more for what is large
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One generation of an artifact in one tier; ``head`` is ``None`` for unmanaged data."""
+    """One generation in one tier; no ``head``: unmanaged data; each read has a ``deadline``."""
 
     tier: str
     backend: Readable
     folder: str
     head: Head | None
+    deadline: float = DEADLINE
 
     def path(self, file: str) -> str:
         """Where one of its files lies below the backend's root."""
@@ -107,6 +108,8 @@ class Transfer:
         Told of each verified run and each whole file.
     target : str
         How the reporter calls the place written to.
+    deadline : float
+        Seconds that one call of the place written to may take.
     """
 
     def __init__(
@@ -121,7 +124,7 @@ class Transfer:
         self._staging = staging
         self._reporter = reporter or Reporter()
         self._target = target
-        self._deadline = deadline
+        self._deadlines = {**{c.tier: c.deadline for c in copies}, "": deadline}
         self._watch = Watch()
         self._buffers = threading.local()
         self._lock = threading.Lock()
@@ -129,6 +132,7 @@ class Transfer:
         self._sources: dict[str, FileSource] = {}
         self._collect = False
         self._stopped: Callable[[], bool] = lambda: False
+        self._patience = deadline
         self.moved = Moved()
 
     def move(self, files: Sequence[FileRecord]) -> Moved:
@@ -145,7 +149,9 @@ class Transfer:
         in_order = self._staging is not None and not self._staging.any_order
         longest = max((f.size for f in files), default=0) if in_order else RUN
         tasks = [partial(self._batch, batch) for batch in batches(open_files, longest)]
-        workers = Workers(self._threads(files), self._watch, self._deadline, self._on_hang)
+        self._patience = patience(self._deadlines[""], RUN if in_order else self._request())
+        shortest = min(self._deadlines.values())
+        workers = Workers(self._threads(files), self._watch, shortest, self._on_hang)
         self._stopped = lambda: workers.stopped
         try:
             workers.run(tasks)
@@ -296,7 +302,7 @@ class Transfer:
         if self._collect and blocks[0].offset == 0:
             self._check_size(copy, path, file.record.size)
         where = f"{copy.backend.place}/{path}"
-        self._watch.enter(copy.tier)
+        self._watch.enter(copy.tier, patience(self._deadlines[copy.tier], len(buffer)))
         try:
             with self._source(copy).open(file.record.path) as reader:
                 got = reader.readinto(blocks[0].offset, buffer)
@@ -334,7 +340,7 @@ class Transfer:
                 self._note_damage(copy.tier, reason(error))
 
     def _check_size(self, copy: Copy, path: str, size: int) -> None:
-        self._watch.enter(copy.tier)
+        self._watch.enter(copy.tier, self._deadlines[copy.tier])
         try:
             found = copy.backend.stat(path).size
         finally:
@@ -344,7 +350,7 @@ class Transfer:
 
     def _on_target(self, call: Callable[[], T]) -> T:
         """Call the place written to, watched so that it cannot hang unnoticed."""
-        self._watch.enter("")
+        self._watch.enter("", self._patience)
         try:
             return call()
         except TieredStoreError:
@@ -357,12 +363,10 @@ class Transfer:
     # -- what goes wrong ------------------------------------------------------------------------
 
     def _on_hang(self, tier: str) -> bool:
+        why = f"no answer within {self._deadlines[tier]:g} s"
         if not tier:
-            raise TierTimeout(
-                f"{self._target or 'the staging'}: no answer within {self._deadline:g} s",
-                writing=self._target,
-            )
-        self._fail(tier, f"no answer within {self._deadline:g} s")
+            raise TierTimeout(f"{self._target or 'the staging'}: {why}", writing=self._target)
+        self._fail(tier, why)
         return any(c.tier not in self._dead for c in self._copies)
 
     def _fail(self, tier: str, why: str) -> None:

@@ -9,12 +9,13 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Generic, TypeVar
 
 from tieredstore.errors import TierTimeout
 
 PUBLISH_DEADLINE: Final = 900.0  # seconds; a flush of all that was written takes its time
+SLOWEST: Final = 1 << 20  # bytes a second at which what is large still counts as an answer
 
 T = TypeVar("T")
 Task = Callable[[], None]
@@ -51,6 +52,45 @@ def within(seconds: float, call: Callable[[], T], what: str) -> T:
     return outcome.value
 
 
+def patience(deadline: float, size: int) -> float:
+    """Seconds for a call that moves ``size`` bytes, where a mere question has ``deadline``."""
+    return deadline + size / SLOWEST
+
+
+def together(calls: Sequence[Callable[[], T]], most: int = 16) -> list[T]:
+    """Call each in a thread of its own, ``most`` at a time; what they gave, in their order.
+
+    A single one is called right here. Each has to end by itself, see `within`.
+
+    Raises
+    ------
+    BaseException
+        The first error, by the order of the calls, when all have ended.
+    """
+    if len(calls) == 1:
+        return [calls[0]()]
+    outcomes: list[_Outcome[T]] = [_Outcome() for _ in calls]
+    work = iter(list(zip(outcomes, calls, strict=True)))
+    lock = threading.Lock()
+
+    def worker() -> None:
+        while True:
+            with lock:
+                outcome, call = next(work, (None, None))
+            if outcome is None or call is None:
+                return
+            outcome.run(call)
+
+    for _ in range(min(most, len(calls))):
+        threading.Thread(target=worker, name="tieredstore-call", daemon=True).start()
+    for outcome in outcomes:
+        outcome.done.wait()
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise outcome.error
+    return [outcome.value for outcome in outcomes]
+
+
 class Watch:
     """What each thread waits for right now, so that a call that hangs is noticed.
 
@@ -61,12 +101,12 @@ class Watch:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._calls: dict[int, tuple[str, float]] = {}
+        self._calls: dict[int, tuple[str, float, float | None]] = {}
         self._left: set[int] = set()
 
-    def enter(self, what: str) -> None:
-        """Note that this thread begins a call."""
-        self._calls[threading.get_ident()] = (what, time.monotonic())
+    def enter(self, what: str, seconds: float | None = None) -> None:
+        """Note that this thread begins a call, which may take so long."""
+        self._calls[threading.get_ident()] = (what, time.monotonic(), seconds)
 
     def leave(self) -> None:
         """Note that this thread's call has returned.
@@ -83,12 +123,16 @@ class Watch:
                 self._left.discard(me)
                 raise SystemExit
 
-    def overdue(self, seconds: float) -> list[tuple[int, str]]:
-        """Give up on threads that have been in one call for too long."""
+    def overdue(self, seconds: float) -> list[tuple[int, str, float]]:
+        """Give up on threads that have been in one call for too long, by default ``seconds``."""
         now = time.monotonic()
         with self._lock:
-            late = [(i, w) for i, (w, since) in list(self._calls.items()) if now - since > seconds]
-            for ident, _ in late:
+            calls = [
+                (ident, what, now - since, seconds if own is None else own)
+                for ident, (what, since, own) in list(self._calls.items())
+            ]
+            late = [(ident, what, own) for ident, what, taken, own in calls if taken > own]
+            for ident, *_ in late:
                 del self._calls[ident]
                 self._left.add(ident)
         return late
@@ -104,7 +148,7 @@ class Workers:
     watch : Watch
         Where tasks say what they wait for.
     deadline : float
-        Seconds that one watched call may take.
+        Seconds that a watched call may take which does not say so itself.
     on_hang : callable
         Called with what hangs; returns whether the task may be tried again (elsewhere).
     """
@@ -190,10 +234,10 @@ class Workers:
             if event is not None:
                 raise event
             return 1
-        for ident, what in self._watch.overdue(self._deadline):
+        for ident, what, seconds in self._watch.overdue(self._deadline):
             task = self._running.pop(ident, None)
             if not self._on_hang(what) or task is None:
-                raise TierTimeout(f"{what}: no answer within {self._deadline:g} s")
+                raise TierTimeout(f"{what}: no answer within {seconds:g} s")
             self._tasks.put(task)
             self._spawn()
         return 0

@@ -74,10 +74,10 @@ def sample():
 def place(tmp_path, sample):
     """Makes a named tier that holds the sample, and gives its copy."""
 
-    def made(name, kind=LocalBackend):
+    def made(name, kind=LocalBackend, deadline=20.0):
         publish(LocalBackend(str(tmp_path / name)), "name", sample)
         backend = kind(str(tmp_path / name))
-        return Copy(name, backend, "name", backend.read_head("name").head)
+        return Copy(name, backend, "name", backend.read_head("name").head, deadline)
 
     return made
 
@@ -87,9 +87,9 @@ def target(tmp_path):
     return LocalBackend(str(tmp_path / "target"))
 
 
-def moved(copies, target, sample, reporter=None, deadline=20.0):
+def moved(copies, target, sample, reporter=None):
     staging = target.begin("name", sample.head())
-    transfer = Transfer(copies, staging, reporter, "target", deadline)
+    transfer = Transfer(copies, staging, reporter, "target", 20.0)
     try:
         transfer.move(list(sample.records.files.values()))
     finally:
@@ -183,14 +183,14 @@ class Hanging(LocalBackend):
 @pytest.fixture
 def hanging(place):
     Hanging.released.clear()
-    yield place("hangs", Hanging)
+    yield place("hangs", Hanging, 0.5)
     Hanging.released.set()
 
 
 @pytest.mark.timeout(30)
 def test_a_hanging_source_is_given_up_for_the_second_copy(hanging, place, target, sample):
     told = Told()
-    done = moved([hanging, place("two")], target, sample, told, deadline=0.5)
+    done = moved([hanging, place("two")], target, sample, told)
     assert read_artifact(target, "name") == FILES
     assert list(done.failed) == ["hangs"]
     assert told.skips == ["hangs"]
@@ -199,7 +199,7 @@ def test_a_hanging_source_is_given_up_for_the_second_copy(hanging, place, target
 @pytest.mark.timeout(30)
 def test_a_hanging_source_without_another_is_a_timeout(hanging, target, sample):
     with pytest.raises(TierTimeout, match="hangs"):
-        moved([hanging], target, sample, deadline=0.5)
+        moved([hanging], target, sample)
     assert target.read_head("name") is None
 
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tieredstore.errors import TierTimeout
-from tieredstore.workers import Watch, Workers, within
+from tieredstore.workers import Watch, Workers, patience, together, within
 
 
 def test_within_gives_what_the_call_gives_or_raises():
@@ -56,9 +56,64 @@ def test_a_process_exits_though_calls_still_hang():
     assert (done.returncode, done.stdout, done.stderr) == (0, b"given up\n", b"")
 
 
-def watched(watch, what, call):
+def test_together_gives_what_each_call_gives_in_their_order():
+    ready = threading.Barrier(3)
+
+    def call(n):
+        ready.wait(10)  # broken unless all three run at once
+        time.sleep(0.05 * (2 - n))
+        return n
+
+    assert together([lambda n=n: call(n) for n in range(3)]) == [0, 1, 2]
+    assert together([]) == []
+    assert together([threading.get_ident]) == [threading.get_ident()]
+
+
+def test_together_runs_no_more_at_once_than_asked_for():
+    now, seen, lock = [], [], threading.Lock()
+
+    def call():
+        with lock:
+            now.append(1)
+            seen.append(len(now))
+        time.sleep(0.02)
+        with lock:
+            now.pop()
+
+    together([call] * 10, most=3)
+    assert max(seen) == 3
+
+
+def test_together_raises_when_all_have_ended():
+    done = []
+
+    def fail():
+        raise OSError("first")
+
+    with pytest.raises(OSError, match="first"):
+        together([fail, lambda: (time.sleep(0.1), done.append(1))])
+    assert done == [1]
+
+
+def test_a_call_that_says_how_long_it_may_take_is_given_that_long():
+    watch, release, hung = Watch(), threading.Event(), []
+
+    def on_hang(what):
+        hung.append(what)
+        release.set()
+        return True
+
+    tasks = [
+        watched(watch, "slow", lambda: time.sleep(0.5), patience(0.1, 1 << 20)),
+        watched(watch, "hangs", release.wait, 0.1),
+    ]
+    Workers(2, watch, 0.2, on_hang).run(tasks)
+    assert hung == ["hangs"]
+
+
+def watched(watch, what, call, seconds=None):
     def task():
-        watch.enter(what)
+        watch.enter(what, seconds)
         try:
             call()
         finally:

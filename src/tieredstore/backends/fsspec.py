@@ -43,6 +43,7 @@ class FsspecBackend(KeyedBackend):
         self._opened: tuple[Any, str] | None = None
         host, slash, path = rest.partition("?")[0].rstrip("/").partition("/")
         self.place = f"{protocol}://{host.rpartition('@')[2]}{slash}{path}"
+        self.remote = protocol != "memory"
 
     def _open_fs(self) -> tuple[Any, str]:
         """The file system and the root in it, made when first asked for.

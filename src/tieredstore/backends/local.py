@@ -46,6 +46,7 @@ class LocalBackend(Readable, Publishable, Leasable):
     """
 
     mount_type: ClassVar[type[Mount]] = Mount
+    remote = False
 
     def __init__(self, path: str) -> None:
         self.mount = self.mount_type(path)
