@@ -9,7 +9,7 @@ before they arrive here. No method knows of tiers, layouts or chains.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -253,13 +253,24 @@ class Staging(ABC):
         Blocks of one file may be written in any order and from several threads.
     resumes : bool
         An earlier attempt may have left something; otherwise `holds` and `staged` are not asked.
+    parallel : int
+        How many pieces of large files at once the place takes best.
     parallel_small : int
         How many small files at once the place takes best.
     """
 
     any_order: bool = False
     resumes: bool = True
+    parallel: int = 1
     parallel_small: int = 16
+
+    def piece(self, size: int) -> int:  # noqa: ARG002
+        """Bytes of the pieces in which a file of ``size`` bytes is best written; 0: in order.
+
+        What `records.groups` cuts the file's blocks into with this length may be written in any
+        order and from several threads. Everything else is written in order.
+        """
+        return 0
 
     @abstractmethod
     def create(self, file: FileRecord) -> FileWriter:
@@ -312,6 +323,23 @@ class Publishable(ABC):
     @abstractmethod
     def set_aside(self, folder: str, head: Head) -> str:
         """Keep a damaged copy where no reader of the store finds it; say where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of bytes of a file that lies in the place: its path, where it begins, its length."""
+
+    path: str
+    offset: int
+    length: int
+
+
+class Composable(ABC):
+    """A staging that puts a file together from files which lie in its place already."""
+
+    @abstractmethod
+    def compose(self, file: FileRecord, segments: Sequence[Segment]) -> None:
+        """Make ``file`` of these segments, one after the other; their bytes stay in the place."""
 
 
 OnWait = Callable[[str], None]

@@ -301,6 +301,19 @@ def entries(data: bytes | mmap.mmap) -> list[FileRecord]:
         raise ManifestError(f"malformed records: {reason(error)}") from None
 
 
+def groups(blocks: list[Block], size: int) -> list[list[Block]]:
+    """Neighbouring blocks together, up to ``size`` bytes (at least one block)."""
+    found: list[list[Block]] = []
+    filled = size
+    for block in blocks:
+        if filled + block.length > size:
+            found.append([])
+            filled = 0
+        found[-1].append(block)
+        filled += block.length
+    return found
+
+
 def require(records: Records, files: Iterable[str], name: str) -> list[FileRecord]:
     """The records of the files asked for.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from tieredstore.backend import FileReader, FileWriter
-from tieredstore.records import BLOCK, Block, FileRecord, block_digest
+from tieredstore.records import BLOCK, Block, FileRecord, block_digest, groups
 
 RUN: Final = 32 << 20  # bytes of a large file that one task moves
 _BATCH: Final = 64  # small files that one task moves
@@ -59,24 +59,29 @@ class Part:
         return sum(b.length for b in self.run)
 
 
-def batches(files: Sequence[OpenFile], longest: int) -> Iterator[deque[Part]]:
+def batches(
+    files: Sequence[OpenFile], longest: Callable[[int], int], threads: int
+) -> Iterator[deque[Part]]:
     """Runs of large files one by one; small files many together, to spare the hand-over.
 
     Parameters
     ----------
     files : sequence of OpenFile
         What is to be moved.
-    longest : int
-        Bytes of one file that one task moves at most: `RUN`, or a whole file's where its blocks
-        have to be written in order.
+    longest : callable
+        Bytes that one task moves at most of a file of so many bytes: `RUN`, or all of them where
+        its blocks have to be written in order.
+    threads : int
+        How many move them: each gets several batches, so that none is left with nothing to do.
     """
+    most = max(1, min(_BATCH, len(files) // (4 * threads)))
     batch: deque[Part] = deque()
     size = 0
     for file in files:
-        for run in _runs_of(file, longest):
+        for run in _runs_of(file, longest(file.record.size)):
             batch.append(Part(file, run))
             size += batch[-1].size
-            if size >= RUN or len(batch) >= _BATCH:
+            if size >= RUN or len(batch) >= most:
                 yield batch
                 batch, size = deque(), 0
     if batch:
@@ -93,19 +98,6 @@ def _runs_of(file: OpenFile, size: int) -> list[list[Block]]:
 def _cut(size: int) -> Iterator[Block]:
     for offset in range(0, size, BLOCK):
         yield Block(offset, min(BLOCK, size - offset), b"")
-
-
-def groups(blocks: list[Block], size: int) -> list[list[Block]]:
-    """Neighbouring blocks together, up to ``size`` bytes (at least one block)."""
-    found: list[list[Block]] = []
-    filled = size
-    for block in blocks:
-        if filled + block.length > size:
-            found.append([])
-            filled = 0
-        found[-1].append(block)
-        filled += block.length
-    return found
 
 
 def views(blocks: list[Block], buffer: memoryview) -> Iterator[memoryview]:

@@ -25,9 +25,9 @@ from tieredstore.errors import (
     cannot_write,
     reason,
 )
-from tieredstore.records import BLOCK, Block, FileRecord, block_digest, pack_block
+from tieredstore.records import BLOCK, Block, FileRecord, block_digest, groups, pack_block
 from tieredstore.reporter import Reporter
-from tieredstore.runs import RUN, OpenFile, Part, batches, groups, mismatch, views
+from tieredstore.runs import RUN, OpenFile, Part, batches, mismatch, views
 from tieredstore.workers import Watch, Workers, patience
 
 T = TypeVar("T")
@@ -52,11 +52,6 @@ class Copy:
         if self.head is None:
             return f"{self.folder}/{file}" if self.folder else file
         return self.backend.data_path(self.folder, self.head, file)
-
-    def records(self) -> dict[str, FileRecord]:
-        """All files by path, from the records."""
-        assert self.head is not None, "unmanaged data has no records"
-        return dict(self.backend.read_records(self.folder, self.head).files)
 
 
 @dataclass(slots=True)
@@ -146,12 +141,12 @@ class Transfer:
             When no copy can be read, or the staging cannot be written.
         """
         open_files = [OpenFile(f) for f in files]
-        in_order = self._staging is not None and not self._staging.any_order
-        longest = max((f.size for f in files), default=0) if in_order else RUN
-        tasks = [partial(self._batch, batch) for batch in batches(open_files, longest)]
-        self._patience = patience(self._deadlines[""], RUN if in_order else self._request())
+        threads = self._threads(files)
+        tasks = [partial(self._batch, b) for b in batches(open_files, self._longest, threads)]
+        largest = max((self._request(f.size) for f in files), default=BLOCK)
+        self._patience = patience(self._deadlines[""], max(largest, RUN))
         shortest = min(self._deadlines.values())
-        workers = Workers(self._threads(files), self._watch, shortest, self._on_hang)
+        workers = Workers(threads, self._watch, shortest, self._on_hang)
         self._stopped = lambda: workers.stopped
         try:
             workers.run(tasks)
@@ -165,9 +160,16 @@ class Transfer:
 
     def _threads(self, files: Sequence[FileRecord]) -> int:
         if sum(f.size for f in files) >= _SMALL * len(files):
-            return max((c.backend.parallel for c in self._copies), default=1)
+            target = 1 if self._staging is None else self._staging.parallel
+            return max([target, *(c.backend.parallel for c in self._copies)])
         target = 1 if self._staging is None else self._staging.parallel_small
-        return max(target, *(c.backend.parallel_small for c in self._copies))
+        return max([target, *(c.backend.parallel_small for c in self._copies)])
+
+    def _longest(self, size: int) -> int:
+        """How much of a file of so many bytes one task moves."""
+        if self._staging is None or self._staging.any_order:
+            return RUN
+        return self._staging.piece(size) or size
 
     def compare(self, files: Sequence[FileRecord]) -> Moved:
         """Read the files and note in ``damaged`` what differs, instead of stopping there."""
@@ -187,7 +189,7 @@ class Transfer:
         if file.held:
             self._count_reused(sum(b.length for b in run))
         else:
-            for group in groups(run, self._request()):
+            for group in groups(run, self._request(file.record.size)):
                 if self._stopped():
                     return
                 self._group(file, group)
@@ -219,7 +221,11 @@ class Transfer:
                 with suppress(OSError):
                     file.writer.abort()
 
-    def _request(self) -> int:
+    def _request(self, size: int) -> int:
+        """Bytes that are read, and written, at once of a file of so many bytes."""
+        piece = 0 if self._staging is None else self._staging.piece(size)
+        if piece:
+            return piece
         alive = [c for c in self._copies if c.tier not in self._dead]
         return max((c.backend.request for c in alive), default=BLOCK)
 

@@ -1,0 +1,47 @@
+"""What a place says of what is left over in it: the capability behind ``tieredstore gc``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Litter:
+    """Something that no reader can reach any more, and that takes up space.
+
+    Attributes
+    ----------
+    what : str
+        ``generation`` (an old or never published one) or ``upload`` (parts of one never ended).
+    path : str
+        Where, below the place's root.
+    size : int
+        Bytes.
+    since : float
+        When it was last written to, seconds since 1970, by the place's clock.
+    token : str
+        What else the place needs to drop it.
+    """
+
+    what: str
+    path: str
+    size: int
+    since: float
+    token: str = ""
+
+
+class Collectable(ABC):
+    """A place that can tell what is left over in it."""
+
+    @abstractmethod
+    def litter(self, grace: float) -> Iterator[Litter]:
+        """What has been left over for more than ``grace`` seconds, and may be dropped.
+
+        Never what a reader or a publication of the last ``grace`` seconds may still use.
+        """
+
+    @abstractmethod
+    def drop(self, litter: Litter) -> None:
+        """Drop it; nothing happens where it is gone."""
