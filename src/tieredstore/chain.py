@@ -9,11 +9,11 @@ from functools import partial
 
 from tieredstore.backend import Leasable
 from tieredstore.backends.local import LocalBackend
-from tieredstore.errors import ArtifactNotFound, ConfigError
+from tieredstore.errors import ArtifactNotFound, ConfigError, LeaseTimeout
 from tieredstore.hits import FirstTier
 from tieredstore.reporter import Reporter
 from tieredstore.tier import Located, Tier
-from tieredstore.workers import within
+from tieredstore.workers import together, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +52,37 @@ class Chain:
         raise ConfigError(f"no tier {name!r}; this store has {known}")
 
     def locate(self, name: str, files: Sequence[str] | None = None) -> list[Located]:
-        """What each tier has, in the order of the chain."""
-        return [tier.locate(name, files) for tier in self.tiers]
+        """What each tier has, in the order of the chain; all are asked at the same time."""
+        return together([partial(tier.locate, name, files) for tier in self.tiers])
 
     @contextmanager
     def working_on(self, tier: Tier, name: str, verb: str) -> Iterator[None]:
         """Hold a tier's lease where it can be had; without it work is done twice at worst."""
         with ExitStack() as stack:
-            if isinstance(tier.backend, Leasable) and not tier.read_only:
-                tell = partial(self.reporter.waiting, name)
-                try:
-                    # Asking for it touches the place, so a mount that hangs is noticed here;
-                    # waiting for it may then take as long as its holder works.
-                    ask = partial(tier.backend.lease, f"{name}.{verb}", None, tell)
-                    stack.enter_context(within(tier.deadline, ask, f"tier {tier.name!r}"))
-                except OSError as error:
-                    self.reporter.skipped(tier.name, f"no lease: {error}")
+            self._lease(stack, tier, f"{name}.{verb}", None)
             yield
+
+    def only_one(self, held: ExitStack, tier: Tier, name: str, verb: str) -> bool:
+        """Hold a tier's lease, unless somebody else does: then false, without a wait."""
+        try:
+            self._lease(held, tier, f"{name}.{verb}", 0.0)
+        except LeaseTimeout:
+            return False
+        return True
+
+    def _lease(self, held: ExitStack, tier: Tier, key: str, timeout: float | None) -> None:
+        if not isinstance(tier.backend, Leasable) or tier.read_only:
+            return
+        tell = partial(self.reporter.waiting, key.rpartition(".")[0])
+        try:
+            # Asking for it touches the place, so a mount that hangs is noticed here; waiting
+            # for it may then take as long as its holder works.
+            ask = partial(tier.backend.lease, key, timeout, tell)
+            held.enter_context(within(tier.deadline, ask, f"tier {tier.name!r}"))
+        except LeaseTimeout:
+            raise
+        except OSError as error:
+            self.reporter.skipped(tier.name, f"no lease: {error}")
 
     def not_found(
         self, name: str, located: Sequence[Located], why: Mapping[str, str]

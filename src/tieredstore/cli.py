@@ -26,7 +26,8 @@ exit status: 0 done, 1 failed, 2 used wrongly, 130 interrupted, 143 terminated
 
 The tiers come from --config, else from the file that TIEREDSTORE_CONFIG names, else from
 tieredstore.toml (or [tool.tieredstore] in pyproject.toml) here or in a folder above, else they
-are ./data and the RunPod volume. TIEREDSTORE_DEBUG=1 shows tracebacks.
+are ./data and the RunPod volume. TIEREDSTORE_OFFLINE=1 leaves out what is reached over the
+network. TIEREDSTORE_DEBUG=1 shows tracebacks.
 """
 
 
@@ -312,7 +313,12 @@ def _add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
         "copy an artifact down to durable tiers",
         "A tier that holds it made by another recipe refuses it, unless --force is given.",
     )
-    promote.add_argument("--to", metavar="TIER", help="this tier instead of all durable ones")
+    promote.add_argument(
+        "--to",
+        metavar="TIER",
+        action="append",
+        help="this tier instead of all durable ones; may be given several times",
+    )
     promote.add_argument(
         "--force", action="store_true", help="replace it even where another recipe made it"
     )

@@ -1,8 +1,8 @@
 """Configuration to tiers, once, at the edge: TOML, environment, or what is found on the machine.
 
 The only module that reads environment variables: ``TIEREDSTORE_CONFIG`` (a configuration file),
-``TIEREDSTORE_RUNPOD_VOLUME`` (where the RunPod volume is mounted) and ``TIEREDSTORE_DEBUG``
-(tracebacks on the command line).
+``TIEREDSTORE_RUNPOD_VOLUME`` (where the RunPod volume is mounted), ``TIEREDSTORE_OFFLINE`` (no
+network) and ``TIEREDSTORE_DEBUG`` (tracebacks on the command line).
 """
 
 from __future__ import annotations
@@ -12,24 +12,37 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from tieredstore import registry
 from tieredstore.backend import Readable
 from tieredstore.backends.local import LocalBackend
-from tieredstore.errors import ConfigError, InvalidName, TieredStoreError, reason
+from tieredstore.backends.offline import OfflineBackend
+from tieredstore.errors import (
+    ConfigError,
+    InvalidName,
+    TieredStoreError,
+    TierTimeout,
+    reason,
+)
 from tieredstore.names import Layout
 from tieredstore.reporter import SILENT, Reporter
 from tieredstore.store import TieredStore
 from tieredstore.tier import Tier
+from tieredstore.workers import within
 
 CONFIG_VARIABLE: Final = "TIEREDSTORE_CONFIG"
 VOLUME_VARIABLE: Final = "TIEREDSTORE_RUNPOD_VOLUME"
 DEBUG_VARIABLE: Final = "TIEREDSTORE_DEBUG"
+OFFLINE_VARIABLE: Final = "TIEREDSTORE_OFFLINE"
 RUNPOD_VOLUME: Final = "/runpod-volume"
 REPO_LAYOUT: Final = Layout("{name}/{name}", ("{name}",))
 VOLUME_LAYOUT: Final = Layout("data/{name}")
+
+_OFFLINE: Final = f"offline ({OFFLINE_VARIABLE}); unset it to use this tier"
+_LOOK: Final = 5.0  # seconds to look for the volume; a mount that hangs must not keep a hit
 
 _POLICY: Final = {
     "name": "str",
@@ -38,6 +51,7 @@ _POLICY: Final = {
     "read_only": "bool",
     "adopt": "bool",
     "deadline": "seconds",
+    "populate": "bool",
     "layout": "str",
     "also_read": "texts",
 }
@@ -95,7 +109,11 @@ def local_tier(path: str | os.PathLike[str], layout: Layout | None = None) -> Ti
 
 def debug() -> bool:
     """Whether the command line is to show tracebacks: ``TIEREDSTORE_DEBUG`` is set, and not 0."""
-    return os.environ.get(DEBUG_VARIABLE, "") not in {"", "0"}
+    return _is_set(DEBUG_VARIABLE)
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "") not in {"", "0"}
 
 
 def _tiers(
@@ -130,7 +148,11 @@ def found_tiers(reporter: Reporter = SILENT) -> list[Tier]:
 def runpod_volume() -> str | None:
     """Where the RunPod volume is mounted, or ``None`` where there is none."""
     path = os.environ.get(VOLUME_VARIABLE) or RUNPOD_VOLUME
-    return path if os.path.isdir(path) else None
+    try:
+        there = within(_LOOK, partial(os.path.isdir, path), path)
+    except TierTimeout:
+        there = True  # mounted, and hangs: a tier that fails, named whenever it is skipped
+    return path if there else None
 
 
 def _found_config() -> Path | None:
@@ -219,6 +241,8 @@ class _Source:
         backend = self._backend(self._kind(row, where), row, where)
         if number == 1:
             _check_first(backend, where)
+        if backend.remote and _is_set(OFFLINE_VARIABLE):
+            backend = OfflineBackend(backend.place, _OFFLINE)
         return Tier(
             row["name"],
             backend,
@@ -227,6 +251,7 @@ class _Source:
             read_only=row.get("read_only", False),
             adopt=row.get("adopt", isinstance(backend, LocalBackend)),
             deadline=float(row.get("deadline", 30.0)),
+            populate=row.get("populate", False),
         )
 
     def _kind(self, row: Mapping[str, Any], where: str) -> type[Readable]:

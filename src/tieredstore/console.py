@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -42,20 +43,23 @@ class ConsoleReporter(Reporter):
     def __init__(self, program: str) -> None:
         self._program = program
         self._said: set[str] = set()
+        self._saying = threading.RLock()  # several threads tell at once
         self.skipped_tiers: dict[str, str] = {}
 
     def line(self, text: str) -> None:
         """Write one line on stderr."""
         try:
-            print(f"{self._program}: {clean(text)}", file=sys.stderr, flush=True)  # noqa: T201
+            with self._saying:
+                print(f"{self._program}: {clean(text)}", file=sys.stderr, flush=True)  # noqa: T201
         except (OSError, ValueError):
             _drop(sys.stderr)
 
     def warn(self, text: str) -> None:
         """Write a warning, unless the same one was written before."""
-        if text not in self._said:
-            self._said.add(text)
-            self.line(f"warning: {text}")
+        with self._saying:
+            if text not in self._said:
+                self._said.add(text)
+                self.line(f"warning: {text}")
 
     def error(self, text: str) -> None:
         """Write what went wrong."""
@@ -84,12 +88,14 @@ class ConsoleReporter(Reporter):
 
 
 class TerminalReporter(ConsoleReporter):
-    """The same, with a bar while bytes move."""
+    """The same, with a bar while bytes move; one for all tiers that are promoted to at once."""
 
     def __init__(self, program: str) -> None:
         super().__init__(program)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._shown = ""
+        self._size = self._moving = 0
 
     def line(self, text: str) -> None:
         """Write one line on stderr, above the bar where there is one."""
@@ -102,13 +108,19 @@ class TerminalReporter(ConsoleReporter):
 
     def started(self, verb: str, name: str, size: int) -> None:
         """See `Reporter.started`."""
-        self.close()
-        if size < SMALL:
-            return
-        progress = _bars()
-        self._task = progress.add_task(clean(f"{verb} {name}"), total=size)
-        progress.start()
-        self._progress = progress
+        shown = clean(f"{verb} {name}")
+        with self._saying:
+            if not self._moving or shown != self._shown:
+                self.close()
+                self._shown, self._size = shown, 0
+            self._moving += 1
+            self._size += size
+            if self._progress is not None and self._task is not None:
+                self._progress.update(self._task, total=self._size)
+            elif self._size >= SMALL:
+                self._progress = _bars()
+                self._task = self._progress.add_task(shown, total=self._size)
+                self._progress.start()
 
     def advanced(self, size: int) -> None:
         """See `Reporter.advanced`."""
@@ -118,14 +130,19 @@ class TerminalReporter(ConsoleReporter):
 
     def finished(self, verb: str, name: str, path: str) -> None:
         """See `Reporter.finished`."""
-        del verb, name, path
-        self.close()
+        del path
+        with self._saying:
+            self._moving -= self._shown == clean(f"{verb} {name}")
+            if self._moving <= 0:
+                self.close()
 
     def close(self) -> None:
         """Take the bar away."""
-        progress, self._progress, self._task = self._progress, None, None
-        if progress is not None:
-            progress.stop()
+        with self._saying:
+            progress, self._progress, self._task = self._progress, None, None
+            self._moving = 0
+            if progress is not None:
+                progress.stop()
 
 
 def _bars() -> Progress:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from tieredstore.adopting import adopt_in_place
 from tieredstore.artifact import Head
 from tieredstore.backend import ANY_HEAD, Publishable
 from tieredstore.chain import Chain
+from tieredstore.copying import Descent
 from tieredstore.errors import (
-    ArtifactExists,
     ArtifactNotFound,
-    CorruptData,
     EvictRefused,
     HeadConflict,
     PromoteFailed,
@@ -24,14 +24,13 @@ from tieredstore.errors import (
     reason,
     writing_to,
 )
-from tieredstore.names import check_case_clashes, parents
-from tieredstore.records import Records
 from tieredstore.tier import DAMAGED, PARTIAL, UNMANAGED, UNREACHABLE, WHOLE, Located, Tier
-from tieredstore.transfer import Copy, Transfer
+from tieredstore.transfer import Copy
 from tieredstore.verifying import verify_copy
-from tieredstore.workers import PUBLISH_DEADLINE, within
+from tieredstore.workers import PUBLISH_DEADLINE, together, within
 
 _TRIES: Final = 20
+_AT_ONCE: Final = 4  # tiers that are promoted to; each has buffers of its own
 COPIED, PRESENT, REFUSED, FAILED = "copied", "present", "refused", "failed"
 
 
@@ -70,27 +69,28 @@ class Promotion:
         if targets is None:
             self._targets = [t for t in chain.tiers[1:] if t.durable and not t.read_only]
         else:
-            self._targets = [chain.tier(t) for t in targets]
+            self._targets = [chain.tier(t) for t in dict.fromkeys(targets)]
 
     def run(self) -> list[TierOutcome]:
-        """Promote to each target; one that fails does not keep the others from it."""
+        """Promote to all targets at once; one that fails or hangs does not keep others from it."""
         source = self._source()
-        head = source.head
-        assert head is not None
-        outcomes = []
-        for tier in self._targets:
-            outcome = self._to(tier, source, head)
-            for _ in range(_TRIES):
-                if outcome.action != FAILED or not self._replaced(head):
-                    break  # else the artifact was replaced while it was read: take the new one
-                source = self._source()
-                assert source.head is not None
-                head = source.head
-                outcome = self._to(tier, source, head)
-            self._chain.reporter.promoted(self._name, tier.name, outcome.action, outcome.detail)
-            outcomes.append(outcome)
+        calls = [partial(self._promote_to, tier, source) for tier in self._targets]
+        outcomes = together(calls, _AT_ONCE)
+        for done in outcomes:
+            self._chain.reporter.promoted(self._name, done.tier, done.action, done.detail)
         _raise_for(self._name, outcomes)
         return outcomes
+
+    def _promote_to(self, tier: Tier, source: Located) -> TierOutcome:
+        assert source.head is not None
+        outcome = self._to(tier, source, source.head)
+        for _ in range(_TRIES):
+            if outcome.action != FAILED or not self._replaced(source.head):
+                break  # else the artifact was replaced while it was read: take the new one
+            source = self._source()
+            assert source.head is not None
+            outcome = self._to(tier, source, source.head)
+        return outcome
 
     def _replaced(self, head: Head) -> bool:
         now = self._chain.tiers[0].locate(self._name)
@@ -159,50 +159,21 @@ class Promotion:
             )
 
     def _copy(self, tier: Tier, there: Located, source: Located, head: Head) -> TierOutcome:
-        backend = tier.backend
-        assert isinstance(backend, Publishable)
-        records = source.tier.backend.read_records(source.folder, head)
-        what = f"tier {tier.name!r}"
-        within(tier.deadline, lambda: self._check_names(tier, there, records), what)
-        folder = tier.layout.folder(self._name)
-        staging = within(tier.deadline, lambda: backend.begin(folder, head), what)
-        files = list(records.files.values())
-        self._chain.reporter.started("promote", self._name, sum(f.size for f in files))
+        records = source.records()
         copies = [source.copy(), *self._others(source, head)]
-        transfer = Transfer(copies, staging, self._chain.reporter, tier.name)
-        moved = transfer.move(files)
+        descent = Descent(self._chain, self._name, "promote", head, records, copies)
         expected = ANY_HEAD if there.state == DAMAGED else there.tag
-        within(PUBLISH_DEADLINE, lambda: staging.publish(head, records, expected), what)
-        place = f"{tier.backend.place}/{folder}"
-        self._chain.reporter.finished("promote", self._name, place)
-        if source.tier.name in moved.damaged:
-            problem = moved.damaged[source.tier.name][0]
-            self._chain.reporter.corrupt(source.tier.name, problem)
-            raise CorruptData(f"the copy in {source.tier.name!r} is damaged ({problem}); verify it")
-        return TierOutcome(tier.name, COPIED, "", moved.size)
+        size = descent.move(there, list(records.files.values()), expected, PUBLISH_DEADLINE)
+        return TierOutcome(tier.name, COPIED, "", size)
 
     def _others(self, source: Located, head: Head) -> list[Copy]:
         """Other copies of the generation, where the first tier has only some of its files."""
         if source.state == WHOLE:
             return []
-        below = [t.locate(self._name) for t in self._chain.tiers[1:]]
+        below = self._chain.locate(self._name)[1:]
         return [
             w.copy() for w in below if w.head is not None and w.head.generation == head.generation
         ]
-
-    def _check_names(self, tier: Tier, there: Located, records: Records) -> None:
-        """Refuse names that the place cannot keep apart, and artifacts inside one another."""
-        if not tier.backend.keeps_case:
-            check_case_clashes(records.files, tier.backend.place)
-        if there.head is not None:
-            return
-        for above in parents(self._name):
-            if tier.backend.read_head(tier.layout.folder(above)) is not None:
-                raise ArtifactExists(f"{self._name}: lies inside {above!r} in tier {tier.name!r}")
-        for found in tier.backend.folders(tier.layout.inner(self._name)):
-            name = tier.layout.name_of(found)
-            if name is not None and name.startswith(f"{self._name}/"):
-                raise ArtifactExists(f"{self._name}: holds {name!r} in tier {tier.name!r}")
 
 
 def _has(there: Located, head: Head) -> bool:
@@ -242,8 +213,9 @@ def evict(chain: Chain, name: str, tier: Tier) -> int:
         verified = verify_copy(there, name, chain.reporter)
         if verified.ok and there.state == WHOLE:
             assert isinstance(tier.backend, Publishable)
+            remove = partial(tier.backend.remove, located.folder, located.head)
             with writing_to(tier.name):
-                tier.backend.remove(located.folder, located.head)
+                within(PUBLISH_DEADLINE, remove, f"tier {tier.name!r}")
             return located.head.size
         said.append(f"{other.name}: {'; '.join(verified.problems) or 'only some of its files'}")
     why = "; ".join(said) or "this store has no other durable tier"

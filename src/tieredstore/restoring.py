@@ -8,8 +8,8 @@ get the manifest.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -32,13 +32,30 @@ from tieredstore.errors import (
 )
 from tieredstore.got import Got
 from tieredstore.names import check_case_clashes
+from tieredstore.populating import Populating
 from tieredstore.records import FileRecord, Records, head_of, require
-from tieredstore.tier import DAMAGED, UNMANAGED, UNREACHABLE, Located
-from tieredstore.transfer import Copy, Transfer
-from tieredstore.workers import within
+from tieredstore.tier import DAMAGED, PARTIAL, UNMANAGED, UNREACHABLE, Located, Tier
+from tieredstore.transfer import Transfer
+from tieredstore.workers import together, within
 
 _TRIES: Final = 5
-_SLOWEST: Final = 1 << 20  # bytes a second at which large records still arrive
+
+
+def restore(chain: Chain, name: str, files: Sequence[str] | None, recipe: Recipe | None) -> Got:
+    """See `TieredStore.restore`."""
+    got = chain.first.hit(name, files, recipe)
+    if got is None:
+        with closing(Populating(chain, name, files)) as populating, ExitStack() as lease:
+            lease.enter_context(chain.working_on(chain.tiers[0], name, "restore"))
+            got = chain.first.hit(name, files, recipe)
+            if got is None:
+                restoration = Restoration(chain, name, files, recipe)
+                got = restoration.run(populating)
+                lease.close()  # who waits for it finds in the first tier now what it needs
+                restoration.populate(got, populating)
+                return got
+    chain.reporter.hit(name, got.source)
+    return got
 
 
 class Restoration:
@@ -54,10 +71,13 @@ class Restoration:
         self._recipe = recipe
         self._why: dict[str, str] = {}
         self._aside: set[tuple[str, str]] = set()
+        self._down: dict[str, Located] = {}
+        self._lost: set[str] = set()
+        self._source: Tier | None = None
         self._found = self._here()  # only this may be replaced, nothing published meanwhile
 
-    def run(self) -> Got:
-        """Restore from the first generation that can be had.
+    def run(self, populating: Populating) -> Got:
+        """Restore from the first generation that can be had, in turn with others who fill tiers.
 
         Raises
         ------
@@ -67,7 +87,7 @@ class Restoration:
         got = self._adopt_first()
         if got is not None:
             return got
-        located = self._below()
+        located = populating.wait_turn(self._below, self._serves_all)
         for _ in range(_TRIES):
             for where in located:
                 self._tell_skipped(where)
@@ -79,16 +99,33 @@ class Restoration:
                 break  # else one was replaced while it was read
         raise self._not_found(located)
 
+    def populate(self, got: Got, populating: Populating) -> None:
+        """Fill the tiers that lie before the one which served."""
+        head = None if self._source is None else self._first.tier.locate(self._name).head
+        if self._source is not None and head is not None and head.generation == got.generation:
+            down = self._lost.union(self._down)
+            self._why.update(populating.fill(self._source, head, self._files, down))
+            got.skipped = dict(self._why)
+
     def _below(self) -> list[Located]:
-        return [t.locate(self._name, self._files) for t in self._chain.tiers[1:]]
+        """What the lower tiers have; one that could not be reached is not asked again."""
+        tiers = self._chain.tiers[1:]
+        ask = [t for t in tiers if t.name not in self._down]
+        found = together([partial(t.locate, self._name, self._files) for t in ask])
+        self._down.update({w.tier.name: w for w in found if w.state == UNREACHABLE})
+        asked = {w.tier.name: w for w in found} | self._down
+        return [asked[t.name] for t in tiers]
 
     def _from(self, left: list[Located]) -> Got | None:
         """Restore from the first of these that can serve."""
         while left:
             chosen = left[0]
             same = [w for w in left if _same_generation(w, chosen)]
+            source = next((w for w in same if self._serves_all(w)), chosen)
             try:
-                return self._restore(chosen, same)
+                got = self._restore(source, same)
+                self._source = source.tier
+                return got
             except NoSuchFile:
                 raise
             except HeadConflict:
@@ -113,12 +150,32 @@ class Restoration:
         got = self._first.hit(self._name, self._files, self._recipe)
         if got is None:
             raise HeadConflict(f"{self._name}: kept changing while it was being restored")
+        got.skipped = dict(self._why)
         return got
 
     def _tell_skipped(self, where: Located) -> None:
         if where.state in {DAMAGED, UNREACHABLE}:
             self._why[where.tier.name] = where.detail
             self._chain.reporter.skipped(where.tier.name, where.detail)
+
+    def _serves_all(self, where: Located) -> bool:
+        """Whether one tier has all that is asked for, and not only some of the files."""
+        if not self._would_serve(where) or (where.state == PARTIAL and self._files is None):
+            return False
+        wanted = set(self._files or ())
+        return self._holding(where, wanted) == wanted
+
+    def _holding(self, where: Located, files: Iterable[str]) -> set[str]:
+        try:
+            return where.holding(files)
+        except (OSError, TieredStoreError) as error:
+            self._failed(where, reason(error))
+            return set()
+
+    def _failed(self, where: Located, why: str) -> None:
+        self._why[where.tier.name] = why
+        self._down[where.tier.name] = Located(where.tier, UNREACHABLE, where.folder, detail=why)
+        self._chain.reporter.skipped(where.tier.name, why)
 
     def _would_serve(self, where: Located) -> bool:
         if where.serves(self._recipe):
@@ -200,32 +257,45 @@ class Restoration:
         with writing_to(first.tier.name):
             staging = first.backend.begin(first.tier.layout.folder(self._name), head)
         reporter.started("restore", self._name, sum(f.size for f in needed))
-        copies = [w.copy() for w in same if _identity(w) not in self._aside]
-        transfer = Transfer(copies, staging, reporter, first.tier.name)
-        try:
-            transfer.move(needed)
-        finally:
-            self._why.update(transfer.moved.failed)
-            self._set_aside(same, transfer.moved.damaged)
+        for sharing, files in self._shared_out(same, needed):
+            copies = [w.copy() for w in sharing]
+            deadline = first.tier.deadline
+            transfer = Transfer(copies, staging, reporter, first.tier.name, deadline)
+            try:
+                transfer.move(files)
+            finally:
+                self._why.update(transfer.moved.failed)
+                self._lost.update(transfer.moved.failed)
+                self._set_aside(same, transfer.moved.damaged)
         with writing_to(first.tier.name):
             staging.publish(head, records, self._found)
+
+    def _shared_out(
+        self, same: Sequence[Located], needed: Sequence[FileRecord]
+    ) -> list[tuple[list[Located], list[FileRecord]]]:
+        """Files by the copies that have them: a partial one is asked for its own files only."""
+        usable = [w for w in same if _identity(w) not in self._aside]
+        here = [self._holding(w, [f.path for f in needed]) for w in usable]
+        shares: dict[tuple[int, ...], list[FileRecord]] = {}
+        for file in needed:
+            having = tuple(n for n, found in enumerate(here) if file.path in found)
+            if not having:
+                raise TierUnavailable(f"only some of its files are there, not {file.path}")
+            shares.setdefault(having, []).append(file)
+        return [([usable[n] for n in having], files) for having, files in shares.items()]
 
     def _read_records(self, same: Sequence[Located]) -> Records:
         """The records of a generation, from the first of its copies that has them right."""
         problem: Exception | None = None
         for where in same:
-            assert where.head is not None
             try:
-                read = partial(where.tier.backend.read_records, where.folder, where.head)
-                seconds = where.tier.deadline + where.head.records_size / _SLOWEST
-                return within(seconds, read, f"tier {where.tier.name!r}")
+                return where.records()
             except (CorruptData, ManifestError) as error:
                 problem = error
                 self._set_aside([where], {where.tier.name: [str(error)]})
             except (OSError, TieredStoreError) as error:
                 problem = error
-                self._why[where.tier.name] = reason(error)
-                self._chain.reporter.skipped(where.tier.name, reason(error))
+                self._failed(where, reason(error))
         raise CorruptData(reason(problem) if problem else "no records") from problem
 
     def _missing_here(
@@ -271,16 +341,15 @@ class Restoration:
     def _restore_unmanaged(self, chosen: Located) -> Got:
         reporter = self._chain.reporter
         reporter.adopted(self._name, chosen.tier.name)
-        copy = Copy(chosen.tier.name, chosen.tier.backend, chosen.folder, None)
-        before = unmanaged_records(chosen.tier.backend, chosen.folder, chosen.files)
+        before = self._unmanaged(chosen)
         head = Head(adopted_generation(before), 0, 0, 0, "0" * 32)
-        folder = self._first.tier.layout.folder(self._name)
-        with writing_to(self._first.tier.name):
-            staging = self._first.backend.begin(folder, head)
+        first = self._first.tier
+        with writing_to(first.name):
+            staging = self._first.backend.begin(first.layout.folder(self._name), head)
         reporter.started("restore", self._name, sum(f.size for f in before))
-        transfer = Transfer([copy], staging, reporter, self._first.tier.name)
+        transfer = Transfer([chosen.copy()], staging, reporter, first.name, first.deadline)
         moved = transfer.move(before)
-        if unmanaged_records(chosen.tier.backend, chosen.folder, chosen.files) != before:
+        if self._unmanaged(chosen) != before:
             staging.discard()
             raise CorruptData(
                 f"{chosen.tier.backend.place}/{chosen.folder}: changed while it was read"
@@ -292,13 +361,18 @@ class Restoration:
         self._put_manifest(chosen, head, records)
         return self._finish(chosen)
 
+    def _unmanaged(self, chosen: Located) -> list[FileRecord]:
+        look = partial(unmanaged_records, chosen.tier.backend, chosen.folder, chosen.files)
+        return within(chosen.tier.deadline, look, f"tier {chosen.tier.name!r}")
+
     def _put_manifest(self, chosen: Located, head: Head, records: Records) -> None:
         """Give the place that data was adopted from its manifest too, where it may be written."""
         backend = chosen.tier.backend
         own_place = chosen.folder == chosen.tier.layout.folder(self._name)
         if own_place and chosen.tier.writable and isinstance(backend, LocalBackend):
+            put = partial(backend.mount.put_manifest, chosen.folder, head, records)
             with suppress(OSError):
-                backend.mount.put_manifest(chosen.folder, head, records)
+                within(chosen.tier.deadline, put, f"tier {chosen.tier.name!r}")
 
 
 def _identity(where: Located) -> tuple[str, str]:

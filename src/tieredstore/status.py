@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from tieredstore.errors import InvalidName, TieredStoreError, TierTimeout, reason
 from tieredstore.names import check_name
 from tieredstore.reporter import Reporter
 from tieredstore.tier import UNREACHABLE, Located, Tier
-from tieredstore.workers import within
+from tieredstore.workers import together, within
 
+_SOON: Final = 1.0  # seconds; a tier that takes longer to fail is not asked for each name
 _NO_LISTING: Final = "cannot be listed; what only it has is found when asked for by name"
 
 
@@ -26,28 +29,36 @@ class Survey:
 
     def __init__(self, tiers: Iterable[Tier], reporter: Reporter) -> None:
         self._tiers = list(tiers)
+        self._reporter = reporter
         self._hanging: dict[str, str] = {}
-        found: set[str] = set()
-        for tier in self._tiers:
-            try:
-                found |= _names_in(tier)
-                if not tier.backend.listable:
-                    reporter.skipped(tier.name, _NO_LISTING)
-            except (OSError, TieredStoreError) as error:
-                reporter.skipped(tier.name, reason(error))
-                if isinstance(error, TierTimeout):
-                    self._hanging[tier.name] = reason(error)
-        self.names = sorted(found)
+        found = together([partial(self._names, tier) for tier in self._tiers])
+        self.names = sorted(set().union(*found))
 
     def locate(self, name: str) -> list[Located]:
         """What each tier has of an artifact, in the order of the chain."""
-        return [self._in(tier, name) for tier in self._tiers]
+        return together([partial(self._in, tier, name) for tier in self._tiers])
+
+    def _names(self, tier: Tier) -> set[str]:
+        try:
+            found = _names_in(tier)
+            if not tier.backend.listable:
+                self._reporter.skipped(tier.name, _NO_LISTING)
+            return found
+        except (OSError, TieredStoreError) as error:
+            self._reporter.skipped(tier.name, reason(error))
+            if isinstance(error, TierTimeout):
+                self._hanging[tier.name] = reason(error)
+        return set()
 
     def _in(self, tier: Tier, name: str) -> Located:
         why = self._hanging.get(tier.name)
-        if why is None:
-            return tier.locate(name)
-        return Located(tier, UNREACHABLE, "", detail=why)
+        if why is not None:
+            return Located(tier, UNREACHABLE, "", detail=why)
+        since = time.monotonic()
+        located = tier.locate(name)
+        if located.state == UNREACHABLE and time.monotonic() - since > _SOON:
+            self._hanging[tier.name] = located.detail
+        return located
 
 
 def _names_in(tier: Tier) -> set[str]:

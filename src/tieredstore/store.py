@@ -20,7 +20,7 @@ from tieredstore.got import Got
 from tieredstore.names import check_file, check_name
 from tieredstore.promoting import Promotion, TierOutcome, evict
 from tieredstore.reporter import SILENT, Reporter
-from tieredstore.restoring import Restoration
+from tieredstore.restoring import restore
 from tieredstore.status import Survey
 from tieredstore.stream import open_verified
 from tieredstore.tier import ABSENT, Located, Tier
@@ -107,15 +107,7 @@ class TieredStore:
         """
         check_name(name)
         wanted = None if files is None else [check_file(f) for f in files]
-        asked = Recipe.of(recipe)
-        got = self._chain.first.hit(name, wanted, asked)
-        if got is None:
-            with self._chain.working_on(self.tiers[0], name, "restore"):
-                got = self._chain.first.hit(name, wanted, asked)
-                if got is None:
-                    return Restoration(self._chain, name, wanted, asked).run()
-        self.reporter.hit(name, got.source)
-        return got
+        return restore(self._chain, name, wanted, Recipe.of(recipe))
 
     def open_stream(self, name: str, file: str) -> BinaryIO:
         """Open one file for reading from start to end, each block verified before it is handed on.

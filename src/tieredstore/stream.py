@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import BinaryIO, cast
 
@@ -13,19 +14,16 @@ from tieredstore.errors import CorruptData, NoSuchFile, TieredStoreError, reason
 from tieredstore.records import Block, FileRecord, block_digest
 from tieredstore.tier import PARTIAL, WHOLE, Located
 from tieredstore.transfer import Copy
-from tieredstore.workers import within
+from tieredstore.workers import patience, within
 
 
 class VerifiedStream(io.RawIOBase):
     """Ordered bytes of one file from the first copy that gives them right."""
 
-    def __init__(
-        self, chain: Chain, copies: list[Copy], record: FileRecord, deadline: float
-    ) -> None:
+    def __init__(self, chain: Chain, copies: list[Copy], record: FileRecord) -> None:
         self._chain = chain
         self._copies = copies
         self._record = record
-        self._deadline = deadline
         self._blocks: Iterator[Block] = record.blocks()
         self._rest = memoryview(b"")
 
@@ -53,7 +51,8 @@ class VerifiedStream(io.RawIOBase):
             read = partial(self._read, copy, block)
             for _ in range(2):
                 try:
-                    return within(self._deadline, read, f"tier {copy.tier!r}")
+                    seconds = patience(copy.deadline, block.length)
+                    return within(seconds, read, f"tier {copy.tier!r}")
                 except CorruptData as error:
                     problem = str(error)
                 except (OSError, TieredStoreError) as error:
@@ -84,7 +83,7 @@ def open_verified(chain: Chain, name: str, file: str) -> BinaryIO:
     for where in usable:
         assert where.head is not None
         try:
-            records = where.tier.backend.read_records(where.folder, where.head)
+            records = where.records()
         except (OSError, TieredStoreError) as error:
             why[where.tier.name] = reason(error)
             chain.reporter.skipped(where.tier.name, reason(error))
@@ -92,10 +91,19 @@ def open_verified(chain: Chain, name: str, file: str) -> BinaryIO:
         record = records.files.get(file)
         if record is None:
             raise NoSuchFile(f"{name}: no file {file!r} in this generation")
-        copies = [w.copy() for w in usable if _same(w, where.head)]
-        raw = VerifiedStream(chain, copies, record, where.tier.deadline)
+        copies = [w.copy() for w in usable if _same(w, where.head) and _holds(w, file)]
+        if not copies:
+            why[where.tier.name] = f"only some files are there, not {file}"
+            continue
+        raw = VerifiedStream(chain, copies, record)
         return cast(BinaryIO, io.BufferedReader(raw, 1 << 20))
     raise chain.not_found(name, located, why)
+
+
+def _holds(where: Located, file: str) -> bool:
+    with suppress(OSError, TieredStoreError):
+        return file in where.holding([file])
+    return False
 
 
 def _same(where: Located, head: Head) -> bool:

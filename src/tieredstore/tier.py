@@ -6,17 +6,19 @@ so that one that hangs counts as one that fails.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from tieredstore.artifact import Head, Recipe
 from tieredstore.backend import Publishable, Readable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import ManifestError, TieredStoreError, reason
 from tieredstore.names import Layout
+from tieredstore.records import Records
 from tieredstore.transfer import Copy
-from tieredstore.workers import within
+from tieredstore.workers import patience, within
 
 WHOLE, PARTIAL, UNMANAGED = "whole", "partial", "unmanaged"
 PENDING, ABSENT, DAMAGED, UNREACHABLE = "pending", "absent", "damaged", "unreachable"
@@ -41,7 +43,10 @@ class Tier:
     adopt : bool
         Data without a manifest is accepted.
     deadline : float
-        Seconds that a question to it may take.
+        Seconds that a question to it may take, and a read or write that moves bytes (and a
+        second more for each MiB of those).
+    populate : bool
+        A restore that is served from farther down the chain leaves a copy here.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Tier:
     read_only: bool = False
     adopt: bool = False
     deadline: float = 30.0
+    populate: bool = False
 
     @property
     def writable(self) -> bool:
@@ -137,6 +143,29 @@ class Located:
     def recipe(self) -> Recipe | None:
         """The recipe, ``None`` where it is unknown."""
         return None if self.head is None else self.head.recipe
+
+    def records(self) -> Records:
+        """All records of the generation here, within the tier's deadline (and more for many)."""
+        assert self.head is not None, "no generation is here"
+        read = partial(self.tier.backend.read_records, self.folder, self.head)
+        seconds = patience(self.tier.deadline, self.head.records_size)
+        return within(seconds, read, f"tier {self.tier.name!r}")
+
+    def listed(self) -> set[str]:
+        """Every path that lies here now, below the tier's root; within the tier's deadline."""
+        tier = self.tier
+        look = partial(tier.backend.list, self.folder)
+        return within(tier.deadline, lambda: {f.path for f in look()}, f"tier {tier.name!r}")
+
+    def holding(self, files: Iterable[str]) -> set[str]:
+        """Which of a generation's files are here: all of them, unless the copy is partial.
+
+        A place that cannot be listed may have each of them, until it is asked for one.
+        """
+        if self.state != PARTIAL or not self.tier.backend.listable:
+            return set(files)
+        copy, there = self.copy(), self.listed()
+        return {f for f in files if copy.path(f) in there}
 
     def copy(self) -> Copy:
         """The same, as something to move files from."""

@@ -50,15 +50,12 @@ def verify_copy(located: Located, name: str, reporter: Reporter) -> Verified:
     if located.head is None:
         return Verified(tier, ok=False, problems=(located.detail or state,), state=state)
     generation = located.head.generation
-    copy = located.copy()
     try:
-        records = copy.records()
-        files = list(records.values())
-        if located.state == PARTIAL:
-            there = {f.path for f in located.tier.backend.list(located.folder)}
-            files = [f for f in files if copy.path(f.path) in there]
+        records = located.records().files
+        here = located.holding(records)
+        files = [f for f in records.values() if f.path in here]
         reporter.started("verify", name, sum(f.size for f in files))
-        moved = Transfer([copy], None, reporter).compare(files)
+        moved = Transfer([located.copy()], None, reporter).compare(files)
     except (OSError, TieredStoreError) as error:
         why = reason(error)
         return Verified(tier, ok=False, generation=generation, problems=(why,), state=state)

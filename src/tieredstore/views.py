@@ -51,6 +51,7 @@ def tier_row(tier: Tier) -> Row:
         "place": tier.backend.place,
         "durable": tier.durable,
         "read_only": tier.read_only,
+        "populate": tier.populate,
     }
 
 

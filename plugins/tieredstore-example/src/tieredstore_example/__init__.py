@@ -41,6 +41,7 @@ class SqliteBackend(KeyedBackend):
         table in the configuration, and ``path`` is taken relative to that file.
     """
 
+    remote = False
     parallel = 4
     parallel_small = 1
     request = 4 << 20
