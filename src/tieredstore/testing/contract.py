@@ -47,6 +47,9 @@ class BackendContract(PublishingContract):
         Whether of several that publish the first head at the same instant only one can.
     refused_names : tuple of str
         Those of `ODD_NAMES` that the place cannot keep; they are refused with `InvalidName`.
+    resumes : bool
+        Whether a later staging of a generation knows which files an interrupted one left whole.
+        Where it does not, files are written again; what that costs is the backend's to say.
     resumes_files : bool
         Whether what an aborted writer had written can be gone on with.
     """

@@ -1,0 +1,85 @@
+"""Publication on the Hub: files are sent while they are written, and one commit shows them all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tieredstore.artifact import HEAD, RECORDS, Head
+from tieredstore.backend import Expected, FileWriter, Staging
+from tieredstore.backends.hf_api import HubApi
+from tieredstore.backends.hf_commit import Folder
+from tieredstore.backends.hf_large import Spooled
+from tieredstore.backends.hf_repo import Limits
+from tieredstore.backends.hf_spool import Spool
+from tieredstore.backends.hf_upload import Uploads
+from tieredstore.records import FileRecord, Records
+
+
+class HubStaging(Staging):
+    """Large objects that no commit names yet, and ordinary files in memory.
+
+    Nothing is known of an earlier attempt before a file's digest is: every file is read again,
+    and the Hub then says which it has.
+    """
+
+    any_order = False
+    resumes = False
+    parallel_small = 8
+
+    def __init__(self, api: HubApi, folder: Folder, path: str, limits: Limits) -> None:
+        self._api = api
+        self._folder = folder
+        self._path = path
+        self._limits = limits
+        self._uploads = Uploads(api)
+
+    def create(self, file: FileRecord) -> FileWriter:
+        """See `Staging.create`.
+
+        Raises
+        ------
+        InvalidName, Unsupported
+            For what the Hub cannot keep.
+        """
+        self._limits.check_file(file.path, file.size)
+        return _HubWriter(self._uploads, self._at(file.path), file.size)
+
+    def publish(self, head: Head, records: Records, expected: Expected) -> None:
+        """See `Staging.publish`."""
+        for name, data in (
+            (RECORDS, records.emit()),
+            (HEAD, replace(head, data="").emit()),
+        ):
+            spool = Spool(len(data))
+            spool.write(memoryview(data))
+            self._uploads.add(Spooled(self._at(name), spool))
+        additions = self._uploads.finish()
+        self._folder.publish(head, additions, expected)
+
+    def discard(self) -> None:
+        """See `Staging.discard`; large objects that no commit names are the Hub's to collect."""
+        self._uploads.drop()
+
+    def _at(self, file: str) -> str:
+        return self._api.repo.path(f"{self._path}/{file}")
+
+
+class _HubWriter(FileWriter):
+    def __init__(self, uploads: Uploads, path: str, size: int) -> None:
+        self._uploads = uploads
+        self._path = path
+        self._spool = Spool(size)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """See `FileWriter.write`."""
+        del offset  # in order
+        self._uploads.hold_up()
+        self._spool.write(data)
+
+    def close(self) -> None:
+        """See `FileWriter.close`: the file is sent from now on."""
+        self._uploads.add(Spooled(self._path, self._spool))
+
+    def abort(self) -> None:
+        """See `FileWriter.abort`."""
+        self._spool.close()
