@@ -124,7 +124,8 @@ class Restoration:
             source = next((w for w in same if self._serves_all(w)), chosen)
             try:
                 got = self._restore(source, same)
-                self._source = source.tier
+                self._source = self._served(same)
+                got.source = self._source.name
                 return got
             except NoSuchFile:
                 raise
@@ -136,6 +137,12 @@ class Restoration:
                 self._why.setdefault(chosen.tier.name, reason(error))
             left = [w for w in left if w not in same]
         return None
+
+    def _served(self, same: Sequence[Located]) -> Tier:
+        """Which tier it came from: the nearest that has it all, else the farthest that gave some."""
+        lost = [w for w in same if w.tier.name in self._lost or _identity(w) in self._aside]
+        gave = [w for w in same if w not in lost]
+        return next(filter(self._serves_all, gave), (gave or same)[-1]).tier
 
     def _here(self) -> str | None:
         with suppress(OSError, ManifestError):
