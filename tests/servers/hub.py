@@ -298,7 +298,7 @@ class Hub:
             return Answer(200, b"", {"ETag": f'"part-{more}"'})
         if request.command == "POST":
             numbers = [p["partNumber"] - 1 for p in request.json()["parts"]]
-            data = b"".join(self.parts.pop((oid, n)) for n in numbers)
+            data = b"".join(self.parts[oid, n] for n in numbers)
         if request.command in {"PUT", "POST"}:
             if hashlib.sha256(data).hexdigest() != oid:
                 return Answer.error(400, "", "the content does not match its sha256")

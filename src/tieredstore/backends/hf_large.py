@@ -33,10 +33,23 @@ class Sender:
 
     def __init__(self, api: HubApi) -> None:
         self._api = api
+        self._free = threading.Condition()
+        self._sending: set[str] = set()
 
     def send(self, files: Sequence[Spooled]) -> None:
-        """Send what the Hub does not have yet."""
+        """Send what the Hub does not have yet; equal files once, whoever else sends one now."""
         by_digest = {f.spool.sha256: f for f in files}
+        with self._free:
+            self._free.wait_for(lambda: not self._sending & by_digest.keys())
+            self._sending |= by_digest.keys()
+        try:
+            self._send(files, by_digest)
+        finally:
+            with self._free:
+                self._sending -= by_digest.keys()
+                self._free.notify_all()
+
+    def _send(self, files: Sequence[Spooled], by_digest: Mapping[str, Spooled]) -> None:
         transfers = ["basic", "multipart"]
         if _xet_here() and not any(f.forced for f in files):
             transfers.append("xet")
