@@ -20,7 +20,6 @@ from tieredstore.errors import TierUnavailable
 if TYPE_CHECKING:
     import httpx2
 
-PIECE: Final = 1 << 20  # bytes read from a connection at once
 MAX_JSON: Final = 256 << 20  # bytes of an API answer
 _AGAIN: Final = frozenset({408, 429, 500, 502, 503, 504})
 _DRAINED: Final = 64 << 10  # bytes of an error's body that are read
@@ -102,8 +101,8 @@ class Answer:
         return str(self._response.links.get("next", {}).get("url") or "")
 
     def pieces(self) -> Iterator[bytes]:
-        """The body as it comes."""
-        return self._response.iter_raw(PIECE)
+        """The body as it comes: nothing is held back that a broken connection would lose."""
+        return self._response.iter_raw()
 
     def json(self) -> Any:
         """The body of an API answer."""
@@ -121,7 +120,11 @@ class Answer:
             raise BrokenAnswer("the answer is no JSON") from None
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Let go of the connection; a short rest is read, so that it can be used again."""
+        with suppress(Exception):
+            if self.status >= 300 and int(self.header("Content-Length")) <= _DRAINED:  # noqa: PLR2004
+                for _ in self.pieces():
+                    pass
         with suppress(Exception):
             self._response.close()
 
