@@ -144,9 +144,9 @@ class Transfer:
         threads = self._threads(files)
         tasks = [partial(self._batch, b) for b in batches(open_files, self._longest, threads)]
         largest = max((self._request(f.size) for f in files), default=BLOCK)
-        self._patience = patience(self._deadlines[""], max(largest, RUN))
-        shortest = min(self._deadlines.values())
-        workers = Workers(threads, self._watch, shortest, self._on_hang)
+        in_order = self._staging is not None and not self._staging.any_order  # may send on late
+        self._patience = patience(self._deadlines[""], max(largest, RUN if in_order else 0))
+        workers = Workers(threads, self._watch, min(self._deadlines.values()), self._on_hang)
         self._stopped = lambda: workers.stopped
         try:
             workers.run(tasks)
@@ -329,8 +329,7 @@ class Transfer:
         return digests
 
     def _source(self, copy: Copy) -> FileSource:
-        with self._lock:
-            found = self._sources.get(copy.tier)
+        found = self._sources.get(copy.tier)
         if found is None:
             found = copy.backend.source(copy.folder, copy.head)
             with self._lock:
