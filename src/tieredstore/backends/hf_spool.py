@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
-_IN_MEMORY: Final = 1 << 20  # bytes; a larger file goes to disk
+IN_MEMORY: Final = 1 << 20  # bytes; a larger file goes to disk
 _PIECE: Final = 1 << 20
 
 
@@ -23,16 +23,20 @@ class Spool:
     ----------
     size : int
         How many bytes there will be.
+    on_close : callable, optional
+        Called once, when the bytes are dropped.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, on_close: Callable[[], None] | None = None) -> None:
         self.size = size
         self._sum = hashlib.sha256()
         self._bytes = bytearray()
         self._file = -1
+        self._on_close: Callable[[], None] | None = None
         self._at = 0
-        if size > _IN_MEMORY:
+        if size > IN_MEMORY:
             self._file = _nameless()
+        self._on_close = on_close
 
     def write(self, data: memoryview) -> None:
         """Take the next bytes.
@@ -86,6 +90,9 @@ class Spool:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        done, self._on_close = self._on_close, None
+        if done is not None:
+            done()
 
     def __del__(self) -> None:
         self.close()

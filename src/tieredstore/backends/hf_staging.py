@@ -1,4 +1,4 @@
-"""Publication on the Hub: files are sent while they are written, and one commit shows them all."""
+"""Publication on the Hub: files are sent as they are closed, and one commit shows them all."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from tieredstore.backends.hf_api import HubApi
 from tieredstore.backends.hf_commit import Folder
 from tieredstore.backends.hf_large import Spooled
 from tieredstore.backends.hf_repo import Limits
-from tieredstore.backends.hf_spool import Spool
-from tieredstore.backends.hf_upload import Uploads
+from tieredstore.backends.hf_upload import PARALLEL, Uploads
 from tieredstore.records import FileRecord, Records
 
 
@@ -24,6 +23,7 @@ class HubStaging(Staging):
 
     any_order = False
     resumes = False
+    parallel = PARALLEL
     parallel_small = 8
 
     def __init__(self, api: HubApi, folder: Folder, path: str, limits: Limits) -> None:
@@ -50,7 +50,7 @@ class HubStaging(Staging):
             (RECORDS, records.emit()),
             (HEAD, replace(head, data="").emit()),
         ):
-            spool = Spool(len(data))
+            spool = self._uploads.spool(len(data))
             spool.write(memoryview(data))
             self._uploads.add(Spooled(self._at(name), spool))
         additions = self._uploads.finish()
@@ -68,16 +68,15 @@ class _HubWriter(FileWriter):
     def __init__(self, uploads: Uploads, path: str, size: int) -> None:
         self._uploads = uploads
         self._path = path
-        self._spool = Spool(size)
+        self._spool = uploads.spool(size)
 
     def write(self, offset: int, data: memoryview) -> None:
         """See `FileWriter.write`."""
         del offset  # in order
-        self._uploads.hold_up()
         self._spool.write(data)
 
     def close(self) -> None:
-        """See `FileWriter.close`: the file is sent from now on."""
+        """See `FileWriter.close`: the file is sent, a small one with others."""
         self._uploads.add(Spooled(self._path, self._spool))
 
     def abort(self) -> None:

@@ -1,27 +1,25 @@
 """Files on their way to the Hub: spooled ones are asked about, sent where large, kept where small.
 
-Sending goes on in threads of its own while the next files are read: a file may be much larger than
-what can be sent in the time that one write may take. What has been sent stays with the Hub, which
-says so when it is asked again: a promote that was killed sends the rest.
+A file is sent when it is closed, by the thread that closed it, so what lies on disk is bounded.
+What has been sent stays with the Hub, which says so when it is asked again: a promote that was
+killed sends the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from tieredstore.backends.hf_api import HubApi
 from tieredstore.backends.hf_large import Sender, Spooled
+from tieredstore.backends.hf_spool import IN_MEMORY, Spool
 
-_THREADS: Final = 8
+PARALLEL: Final = 4  # files on disk, and requests, at a time
 _FILES: Final = 64  # small files that are asked about at once
 _BYTES: Final = 4 << 20  # bytes of small files that are sent by one thread
-_WAITING: Final = 64 << 20  # bytes waiting to be sent; writers are held up when there are more
-_HELD_UP: Final = 20.0  # seconds that one write is held up at most, well below its deadline
 MAX_REGULAR: Final = 8 << 20  # bytes; a larger file is always sent as a large one
 _ALL_REGULAR: Final = 32 << 20  # bytes of all ordinary files of a commit, which lie in memory
 
@@ -55,115 +53,82 @@ class Addition:
 
 
 class Uploads:
-    """All files of one staging."""
+    """All files of one staging; used by several threads, each of which sends what it has closed."""
 
     def __init__(self, api: HubApi) -> None:
         self._api = api
         self._sender = Sender(api)
-        self._state = threading.Condition()
-        self._queue: deque[list[Spooled]] = deque()
+        self._slots = threading.BoundedSemaphore(PARALLEL)
+        self._lock = threading.Lock()
         self._small: list[Spooled] = []
-        self._waiting = 0
-        self._threads = 0
         self._regular = 0
-        self._error: BaseException | None = None
         self._done: dict[str, Addition] = {}
 
-    def hold_up(self) -> None:
-        """Wait a while where too much waits to be sent already.
+    def spool(self, size: int) -> Spool:
+        """Where to keep a file of ``size`` bytes until it is sent.
 
-        Raises
-        ------
-        OSError
-            When something could not be sent.
+        Of those that go to disk a few are there at a time; the others wait their turn.
         """
-        with self._state:
-            self._state.wait_for(lambda: self._waiting < _WAITING or self._error, _HELD_UP)
-            self._raise()
+        if size <= IN_MEMORY:
+            return Spool(size)
+        self._slots.acquire()
+        try:
+            return Spool(size, self._slots.release)
+        except BaseException:
+            self._slots.release()
+            raise
 
     def add(self, file: Spooled) -> None:
-        """Send a file, soon."""
-        with self._state:
-            self._raise()
-            self._waiting += file.spool.size
-            if file.spool.size > _BYTES // 4:
-                self._push([file])
-                return
+        """Send a file; a small one when there are more of them."""
+        if file.spool.size > IN_MEMORY:
+            self._send([file])
+            return
+        batch: list[Spooled] = []
+        with self._lock:
             self._small.append(file)
             if len(self._small) >= _FILES or sum(f.spool.size for f in self._small) >= _BYTES:
-                self._push(self._small)
-                self._small = []
+                batch, self._small = self._small, []
+        self._send(batch)
 
     def finish(self) -> Mapping[str, Addition]:
-        """Wait until all is sent; what can be committed, by path."""
-        with self._state:
-            if self._small:
-                self._push(self._small)
-                self._small = []
-            self._state.wait_for(lambda: self._error or not (self._queue or self._threads))
-            self._raise()
-            return dict(self._done)
+        """Send the rest; what can be committed, by path."""
+        with self._lock:
+            batch, self._small = self._small, []
+        self._send(batch)
+        return dict(self._done)
 
     def drop(self) -> None:
-        """Forget what waits."""
-        with self._state:
-            waiting, self._queue = [*self._queue, self._small], deque()
-            self._small, self._waiting = [], 0
+        """Forget everything."""
+        with self._lock:
+            self._small = []
             self._done.clear()
-        for batch in waiting:
+
+    def _send(self, batch: Sequence[Spooled]) -> None:
+        if not batch:
+            return
+        try:
+            asked = [f.asked() for f in batch if f.spool.size]
+            modes = self._api.modes(asked) if asked else {}
+            sent, large = [], []
+            for file in batch:
+                wanted = modes.get(file.path, "regular") != "lfs"
+                if wanted and self._room_for(file.spool.size):
+                    content = file.spool.read(0, file.spool.size)
+                    sent.append(Addition(file.path, file.spool.size, content=content))
+                else:
+                    large.append(replace(file, forced=wanted))
+            if large:
+                self._sender.send(large)
+        finally:
             for file in batch:
                 file.spool.close()
-
-    def _raise(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _push(self, batch: list[Spooled]) -> None:
-        self._queue.append(batch)
-        if self._threads < _THREADS:
-            self._threads += 1
-            threading.Thread(target=self._work, name="tieredstore-hub", daemon=True).start()
-
-    def _work(self) -> None:
-        while True:
-            with self._state:
-                if not self._queue or self._error:
-                    self._threads -= 1
-                    self._state.notify_all()
-                    return
-                batch = self._queue.popleft()
-                self._waiting -= sum(f.spool.size for f in batch)
-                self._state.notify_all()
-            try:
-                sent = self._send(batch)
-                with self._state:
-                    self._done.update({a.path: a for a in sent})
-            except BaseException as error:  # noqa: BLE001 - raised by who writes or publishes
-                with self._state:
-                    self._error = self._error or error
-            finally:
-                for file in batch:
-                    file.spool.close()
-
-    def _send(self, batch: Sequence[Spooled]) -> list[Addition]:
-        asked = [f.asked() for f in batch if f.spool.size]
-        modes = self._api.modes(asked) if asked else {}
-        regular, large = [], []
-        for file in batch:
-            wanted = modes.get(file.path, "regular") != "lfs"
-            if wanted and self._room_for(file.spool.size):
-                content = file.spool.read(0, file.spool.size)
-                regular.append(Addition(file.path, file.spool.size, content=content))
-            else:
-                large.append(replace(file, forced=wanted))
-        if large:
-            self._sender.send(large)
-        sent = [Addition(f.path, f.spool.size, f.spool.sha256) for f in large]
-        return regular + sent
+        sent += [Addition(f.path, f.spool.size, f.spool.sha256) for f in large]
+        with self._lock:
+            self._done.update({a.path: a for a in sent})
 
     def _room_for(self, size: int) -> bool:
         """Whether a file may be an ordinary one; an empty file cannot be a large one."""
-        with self._state:
+        with self._lock:
             if size and (size > MAX_REGULAR or self._regular + size > _ALL_REGULAR):
                 return False
             self._regular += size
