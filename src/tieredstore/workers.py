@@ -164,6 +164,7 @@ class Workers:
         self._events: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._running: dict[int, Task] = {}
         self._threads: list[threading.Thread] = []
+        self._hung: set[int] = set()
         self._stop = threading.Event()
 
     @property
@@ -198,8 +199,10 @@ class Workers:
         -------
         bool
             False when one of them is still in a task: what it uses must not be closed yet, or
-            its descriptor's number may come to mean another file.
+            its descriptor's number may come to mean another file. For one that hangs nobody waits.
         """
+        if any(thread.ident in self._hung and thread.is_alive() for thread in self._threads):
+            return False
         until = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
@@ -235,6 +238,7 @@ class Workers:
                 raise event
             return 1
         for ident, what, seconds in self._watch.overdue(self._deadline):
+            self._hung.add(ident)
             task = self._running.pop(ident, None)
             if not self._on_hang(what) or task is None:
                 raise TierTimeout(f"{what}: no answer within {seconds:g} s")

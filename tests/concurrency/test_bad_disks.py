@@ -313,10 +313,7 @@ def test_places_that_deny_access(tmp_path):
 
 
 @pytest.mark.parametrize("call", ["read_head", "open", "readinto", "begin"])
-def test_the_next_tier_serves_where_one_hangs(tmp_path, call, monkeypatch):
-    from tieredstore import transfer
-
-    monkeypatch.setattr(transfer.Transfer.__init__, "__defaults__", (None, None, "", 1.0))
+def test_the_next_tier_serves_where_one_hangs(tmp_path, call):
     store = store_at(tmp_path, "near", "far")
     make(store)
     store.promote("set")
