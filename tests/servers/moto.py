@@ -36,6 +36,22 @@ class Moto:
         """What s3fs needs to talk to it."""
         return {"key": KEY, "secret": SECRET, "client_kwargs": {"endpoint_url": self.url}}
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables in which AWS's clients look for credentials, and nothing of this machine.
+
+        Where the server is, is not among them: whoever talks to it says so.
+        """
+        return {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
     def make_bucket(self, name: str) -> str:
         """Make a bucket and give its URL."""
         import boto3
