@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,10 +22,16 @@ _LFS: Final = {
     "Accept": "application/vnd.git-lfs+json",
     "Content-Type": "application/vnd.git-lfs+json",
 }
+_PIECE: Final = 256 << 10  # bytes of a commit that are sent at once
 _SAMPLE: Final = 512  # bytes of a file that the Hub looks at
 
-Operation = dict[str, Any]
+Operation = bytes
 """One line of a commit, as the Hub takes it."""
+
+
+def operation(key: str, **value: object) -> Operation:
+    """One line of a commit: what is done, and to what."""
+    return json.dumps({"key": key, "value": value}).encode() + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +183,7 @@ class HubApi:
         self.client.ask(request, lambda _: None)
 
     def commit(
-        self, parent: str, summary: str, operations: Iterable[Operation], timeout: float
+        self, parent: str, summary: str, operations: Sequence[Operation], timeout: float
     ) -> None:
         """Commit once, on a parent.
 
@@ -188,12 +194,12 @@ class HubApi:
         BrokenAnswer
             When it cannot be known whether it was done.
         """
-        header = {"summary": summary, "description": "", "parentCommit": parent}
-        lines = [{"key": "header", "value": header}, *operations]
-        body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+        header = operation("header", summary=summary, description="", parentCommit=parent)
+        lines = [header, *operations]
         url = self.repo.api("commit", self.repo.revision)
-        headers = {"Content-Type": "application/x-ndjson"}
-        request = Request("POST", url, self.repo.place, headers, body)
+        length = str(sum(map(len, lines)))
+        headers = {"Content-Type": "application/x-ndjson", "Content-Length": length}
+        request = Request("POST", url, self.repo.place, headers, lambda: _joined(lines))
         with self.client.send(request, timeout) as answer:
             answer.check()
             answer.json()
@@ -203,6 +209,17 @@ class HubApi:
 
     def _post(self, url: str, value: object, headers: dict[str, str] | None = None) -> Request:
         return Request("POST", url, self.repo.place, headers or _JSON, json.dumps(value).encode())
+
+
+def _joined(lines: Sequence[bytes]) -> Iterator[bytes]:
+    """The lines in pieces of some size, without a copy of them all."""
+    piece = bytearray()
+    for line in lines:
+        piece += line
+        if len(piece) >= _PIECE:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece)
 
 
 def _entries(page: Any, where: str) -> Iterator[Entry]:

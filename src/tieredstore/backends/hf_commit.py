@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head
 from tieredstore.backend import Expected
-from tieredstore.backends.hf_api import Entry, HubApi, Operation
+from tieredstore.backends.hf_api import Entry, HubApi, Operation, operation
 from tieredstore.backends.hf_reader import Files
 from tieredstore.backends.hf_upload import MAX_REGULAR, Addition
 from tieredstore.errors import CorruptData, ManifestError
@@ -162,17 +163,12 @@ def _same(there: Entry | None, addition: Addition) -> bool:
 
 
 def _delete(path: str) -> Operation:
-    return {"key": "deletedFile", "value": {"path": path}}
+    return operation("deletedFile", path=path)
 
 
 def _add(addition: Addition) -> Operation:
-    from base64 import b64encode
-
-    if addition.sha256:
-        large = {"path": addition.path, "algo": "sha256", "oid": addition.sha256}
-        return {"key": "lfsFile", "value": {**large, "size": addition.size}}
+    path, sha256 = addition.path, addition.sha256
+    if sha256:
+        return operation("lfsFile", path=path, algo="sha256", oid=sha256, size=addition.size)
     content = b64encode(addition.content).decode()
-    return {
-        "key": "file",
-        "value": {"path": addition.path, "content": content, "encoding": "base64"},
-    }
+    return operation("file", path=path, content=content, encoding="base64")

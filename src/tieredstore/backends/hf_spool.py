@@ -23,20 +23,22 @@ class Spool:
     ----------
     size : int
         How many bytes there will be.
-    on_close : callable, optional
+
+    Attributes
+    ----------
+    on_close : callable or None
         Called once, when the bytes are dropped.
     """
 
-    def __init__(self, size: int, on_close: Callable[[], None] | None = None) -> None:
+    def __init__(self, size: int) -> None:
         self.size = size
         self._sum = hashlib.sha256()
         self._bytes = bytearray()
         self._file = -1
-        self._on_close: Callable[[], None] | None = None
+        self.on_close: Callable[[], None] | None = None
         self._at = 0
         if size > IN_MEMORY:
             self._file = _nameless()
-        self._on_close = on_close
 
     def write(self, data: memoryview) -> None:
         """Take the next bytes.
@@ -90,7 +92,7 @@ class Spool:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-        done, self._on_close = self._on_close, None
+        done, self.on_close = self.on_close, None
         if done is not None:
             done()
 

@@ -10,6 +10,7 @@ from tieredstore.backends.hf_api import HubApi
 from tieredstore.backends.hf_commit import Folder
 from tieredstore.backends.hf_large import Spooled
 from tieredstore.backends.hf_repo import Limits
+from tieredstore.backends.hf_spool import Spool
 from tieredstore.backends.hf_upload import PARALLEL, Uploads
 from tieredstore.records import FileRecord, Records
 
@@ -50,7 +51,7 @@ class HubStaging(Staging):
             (RECORDS, records.emit()),
             (HEAD, replace(head, data="").emit()),
         ):
-            spool = self._uploads.spool(len(data))
+            spool = Spool(len(data))
             spool.write(memoryview(data))
             self._uploads.add(Spooled(self._at(name), spool))
         additions = self._uploads.finish()
@@ -68,11 +69,12 @@ class _HubWriter(FileWriter):
     def __init__(self, uploads: Uploads, path: str, size: int) -> None:
         self._uploads = uploads
         self._path = path
-        self._spool = uploads.spool(size)
+        self._spool = Spool(size)
 
     def write(self, offset: int, data: memoryview) -> None:
         """See `FileWriter.write`."""
         del offset  # in order
+        self._uploads.hold_up(self._spool)
         self._spool.write(data)
 
     def close(self) -> None:

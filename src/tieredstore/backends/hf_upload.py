@@ -1,6 +1,7 @@
 """Files on their way to the Hub: spooled ones are asked about, sent where large, kept where small.
 
-A file is sent when it is closed, by the thread that closed it, so what lies on disk is bounded.
+A file is sent when it is closed. One call may take only so long, and a large file longer: it goes
+on being sent in a thread of its own, and further ones are written the more slowly the more wait.
 What has been sent stays with the Hub, which says so when it is asked again: a promote that was
 killed sends the rest.
 """
@@ -17,7 +18,8 @@ from tieredstore.backends.hf_api import HubApi
 from tieredstore.backends.hf_large import Sender, Spooled
 from tieredstore.backends.hf_spool import IN_MEMORY, Spool
 
-PARALLEL: Final = 4  # files on disk, and requests, at a time
+PARALLEL: Final = 4  # large files on disk, and being sent, at a time
+_HELD_UP: Final = 20.0  # seconds that one call waits at most, well below what it may take
 _FILES: Final = 64  # small files that are asked about at once
 _BYTES: Final = 4 << 20  # bytes of small files that are sent by one thread
 MAX_REGULAR: Final = 8 << 20  # bytes; a larger file is always sent as a large one
@@ -53,49 +55,75 @@ class Addition:
 
 
 class Uploads:
-    """All files of one staging; used by several threads, each of which sends what it has closed."""
+    """All files of one staging, which several threads write."""
 
     def __init__(self, api: HubApi) -> None:
         self._api = api
         self._sender = Sender(api)
         self._slots = threading.BoundedSemaphore(PARALLEL)
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._under_way = 0
+        self._error: BaseException | None = None
         self._small: list[Spooled] = []
         self._regular = 0
         self._done: dict[str, Addition] = {}
 
-    def spool(self, size: int) -> Spool:
-        """Where to keep a file of ``size`` bytes until it is sent.
+    def hold_up(self, spool: Spool) -> None:
+        """Wait a while for the turn of a file that goes to disk, unless it has come.
 
-        Of those that go to disk a few are there at a time; the others wait their turn.
+        Raises
+        ------
+        OSError
+            When another file could not be sent.
         """
-        if size <= IN_MEMORY:
-            return Spool(size)
-        self._slots.acquire()
-        try:
-            return Spool(size, self._slots.release)
-        except BaseException:
-            self._slots.release()
-            raise
+        with self._lock:
+            self._raise()
+        if (
+            spool.size > IN_MEMORY
+            and spool.on_close is None
+            and self._slots.acquire(timeout=_HELD_UP)
+        ):
+            spool.on_close = self._slots.release
 
     def add(self, file: Spooled) -> None:
         """Send a file; a small one when there are more of them."""
-        if file.spool.size > IN_MEMORY:
-            self._send([file])
-            return
         batch: list[Spooled] = []
         with self._lock:
+            self._raise()
+            if file.spool.size > IN_MEMORY:
+                self._under_way += 1
+                threading.Thread(target=self._large, args=(file,), daemon=True).start()
+                self._lock.wait_for(lambda: file.path in self._done or self._error, _HELD_UP)
+                return
             self._small.append(file)
             if len(self._small) >= _FILES or sum(f.spool.size for f in self._small) >= _BYTES:
                 batch, self._small = self._small, []
         self._send(batch)
 
+    def _large(self, file: Spooled) -> None:
+        error: BaseException | None = None
+        try:
+            self._send([file])
+        except BaseException as caught:  # noqa: BLE001 - raised by who writes or publishes
+            error = caught
+        with self._lock:
+            self._under_way -= 1
+            self._error = self._error or error
+            self._lock.notify_all()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
     def finish(self) -> Mapping[str, Addition]:
-        """Send the rest; what can be committed, by path."""
+        """Send the rest, and wait for all; what can be committed, by path."""
         with self._lock:
             batch, self._small = self._small, []
         self._send(batch)
-        return dict(self._done)
+        with self._lock:
+            self._lock.wait_for(lambda: self._error or not self._under_way)
+            self._raise()
+            return dict(self._done)
 
     def drop(self) -> None:
         """Forget everything."""
