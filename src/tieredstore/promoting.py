@@ -203,10 +203,9 @@ def evict(chain: Chain, name: str, tier: Tier) -> int:
     if not tier.writable:
         raise EvictRefused(f"{name}: tier {tier.name!r} is read-only")
     said = []
-    for other in chain.tiers:
-        if other is tier or not other.durable:
-            continue
-        there = other.locate(name)
+    others = [t for t in chain.tiers if t is not tier and t.durable]
+    for there in together([partial(other.locate, name) for other in others]):
+        other = there.tier
         if there.head is None or there.head.generation != located.head.generation:
             said.append(f"{other.name}: {there.detail or 'not this generation'}")
             continue

@@ -56,7 +56,7 @@ class Survey:
             return Located(tier, UNREACHABLE, "", detail=why)
         since = time.monotonic()
         located = tier.locate(name)
-        if located.state == UNREACHABLE and time.monotonic() - since > _SOON:
+        if located.state == UNREACHABLE and time.monotonic() - since > min(_SOON, tier.deadline / 2):
             self._hanging[tier.name] = located.detail
         return located
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any, BinaryIO
 
 from tieredstore.artifact import Recipe
@@ -25,6 +26,7 @@ from tieredstore.status import Survey
 from tieredstore.stream import open_verified
 from tieredstore.tier import ABSENT, Located, Tier
 from tieredstore.verifying import Verified, verify_copy
+from tieredstore.workers import together
 
 RecipeLike = Recipe | Mapping[str, Any] | None
 
@@ -229,10 +231,11 @@ class TieredStore:
         """Compare every byte of an artifact with its manifest, in each tier that holds it."""
         check_name(name)
         chosen = self.tiers if tiers is None else [self.tier(t) for t in tiers]
-        found = [located for t in chosen if (located := t.locate(name)).state != ABSENT]
+        located = together([partial(tier.locate, name) for tier in chosen])
+        found = [where for where in located if where.state != ABSENT]
         if not found:
             raise ArtifactNotFound(f"{name}: in no tier")
-        return [verify_copy(located, name, self.reporter) for located in found]
+        return [verify_copy(where, name, self.reporter) for where in found]
 
     def evict(self, name: str, tier: str | None = None) -> int:
         """Drop a tier's copy, after the same generation was verified in another durable tier.

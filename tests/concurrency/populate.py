@@ -23,8 +23,8 @@ def store_of(order):
     root = Path(order["root"])
     kind = {"local": LocalBackend, "runpod": RunPodBackend}[order.get("kind", "local")]
     tiers = [Tier("local", LocalBackend(str(root / order["node"])))]
-    for name in order.get("fills", ["scratch"]):
-        tiers.append(Tier(name, kind(str(root / name)), populate=True))
+    fills = order.get("fills", ["scratch"])
+    tiers += [Tier(name, kind(str(root / name)), populate=True) for name in fills]
     if "url" in order:
         tiers.append(Tier("web", HttpBackend(order["url"])))
     else:

@@ -46,9 +46,7 @@ def forget(world):
     world.told.calls.clear()
 
 
-def test_the_next_node_is_served_by_the_tier_that_was_filled(
-    world, far, scratch, files, contents
-):
+def test_the_next_node_is_served_by_the_tier_that_was_filled(world, far, scratch, files, contents):
     store = world.store("first", scratch, "remote")
     got = store.restore("name")
     assert (got.source, dict(got.skipped)) == ("remote", {})
