@@ -7,8 +7,10 @@ one key is written, conditionally put and deleted.
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import abstractmethod
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -17,7 +19,6 @@ from tieredstore.artifact import HEAD, RECORDS, Head
 from tieredstore.backend import (
     ANY_HEAD,
     Expected,
-    FileStat,
     FileWriter,
     FoundHead,
     Publishable,
@@ -52,6 +53,11 @@ class KeyedBackend(Readable, Publishable):
     def delete(self, key: str) -> None:
         """Delete one key; nothing happens where there is none."""
 
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Delete many keys."""
+        for key in keys:
+            self.delete(key)
+
     def has(self, key: str) -> bool:
         """Whether there is such a key."""
         try:
@@ -78,8 +84,7 @@ class KeyedBackend(Readable, Publishable):
     def remove(self, folder: str, head: Head) -> None:
         """See `Publishable.remove`: the head first, so that nobody begins to read."""
         self._drop_head(folder, head)
-        for found in list(self.list(f"{folder}/{head.generation}")):
-            self.delete(found.path)
+        self.delete_all([found.path for found in self.list(f"{folder}/{head.generation}")])
 
     def set_aside(self, folder: str, head: Head) -> str:
         """See `Publishable.set_aside`: the head is moved; the data stays under its generation."""
@@ -146,6 +151,8 @@ class KeyedStaging(Staging):
         self._folder = folder
         self._generation = generation
         self._damaged = backend.has(damaged_mark(generation))
+        self._lock = threading.Lock()
+        self._sizes: dict[str, int] | None = None
 
     def _key(self, file: str) -> str:
         return f"{self._folder}/{self._generation}/{file}"
@@ -156,13 +163,15 @@ class KeyedStaging(Staging):
 
     def holds(self, file: FileRecord) -> bool:
         """See `Staging.holds`: a key appears only whole, and its bytes were verified before."""
-        if self._damaged:
-            return False
-        try:
-            found: FileStat = self._backend.stat(self._key(file.path))
-        except FileNotFoundError:
-            return False
-        return found.size == file.size
+        return not self._damaged and self._left().get(self._key(file.path)) == file.size
+
+    def _left(self) -> dict[str, int]:
+        """Sizes of the keys that an earlier attempt has left, by one listing."""
+        with self._lock:
+            if self._sizes is None:
+                below = self._backend.list(f"{self._folder}/{self._generation}")
+                self._sizes = {found.path: found.size for found in below}
+        return self._sizes
 
     def publish(self, head: Head, records: Records, expected: Expected) -> None:
         """See `Staging.publish`."""
@@ -177,5 +186,5 @@ class KeyedStaging(Staging):
 
     def discard(self) -> None:
         """See `Staging.discard`."""
-        for found in list(self._backend.list(f"{self._folder}/{self._generation}")):
-            self._backend.delete(found.path)
+        below = self._backend.list(f"{self._folder}/{self._generation}")
+        self._backend.delete_all([found.path for found in below])

@@ -22,6 +22,7 @@ BUILT_IN: Final = {
     "runpod": "tieredstore.backends.runpod:RunPodBackend",
     "fsspec": "tieredstore.backends.fsspec:FsspecBackend",
     "http": "tieredstore.backends.http:HttpBackend",
+    "s3": "tieredstore.backends.s3:S3Backend",
     "hf": "tieredstore.backends.hf:HubBackend",
 }
 

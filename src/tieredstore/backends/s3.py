@@ -1,0 +1,217 @@
+"""S3 and whatever speaks its protocol: fresh keys for each generation, a head put conditionally.
+
+Bulk bytes go through obstore, or botocore where that is missing; large files in parts that several
+threads send. See ``s3_access.py`` for credentials, ``s3_heads.py`` for conditions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from tieredstore.artifact import MAX_HEAD, Head
+from tieredstore.backend import (
+    ANY_HEAD,
+    Expected,
+    FileReader,
+    FileSource,
+    FileStat,
+    FileWriter,
+    Staging,
+)
+from tieredstore.backends.s3_access import Access, preset_of
+from tieredstore.backends.s3_heads import Heads
+from tieredstore.backends.s3_objects import Lost, ObjectReader, Objects, ObjectSource
+from tieredstore.backends.s3_upload import PartsWriter, SmallWriter, Uploads, piece
+from tieredstore.errors import ConfigError, HeadConflict, TierUnavailable
+from tieredstore.keyed import KeyedBackend, KeyedStaging, check_expected
+from tieredstore.records import FileRecord
+
+_POLL: Final = 0.5  # seconds between two looks at a server whose answers lag behind
+
+
+class S3Backend(KeyedBackend):
+    """A prefix of an S3 bucket.
+
+    Parameters
+    ----------
+    url : str
+        ``s3://bucket`` or ``s3://bucket/prefix``.
+    endpoint_url : str, optional
+        Of a server other than Amazon's.
+    region, profile : str, optional
+        By default what the AWS chain says.
+    anon : bool
+        Requests are not signed: for public buckets.
+    preset : str, optional
+        ``runpod`` for RunPod's door to a network volume; known by its endpoint otherwise.
+    """
+
+    request = 8 << 20
+    parallel = 8
+    parallel_small = 64
+
+    def __init__(
+        self,
+        url: str,
+        endpoint_url: str | None = None,
+        region: str | None = None,
+        profile: str | None = None,
+        anon: bool = False,
+        preset: str | None = None,
+    ) -> None:
+        bucket, prefix = _parse(url)
+        if endpoint_url is not None and urlsplit(endpoint_url).scheme not in {"http", "https"}:
+            raise ConfigError(f"endpoint_url is {endpoint_url!r}, expected http(s)://host[:port]")
+        self.access = Access(bucket, endpoint_url, region, profile, preset_of(preset, endpoint_url))
+        self.access.anon = anon
+        self.prefix = prefix
+        self._opened: tuple[Objects, Heads, Uploads] | None = None
+        self.place = f"s3://{bucket}" + (f"/{prefix}" if prefix else "")
+
+    def _open(self) -> tuple[Objects, Heads, Uploads]:
+        """The clients, made when first asked for: a hit loads none of them."""
+        if self._opened is None:
+            objects = self.client()
+            self._opened = objects, Heads(objects), Uploads(self.access, objects)
+        return self._opened
+
+    def client(self) -> Objects:
+        """A client of the bucket: obstore where it is installed, else botocore alone.
+
+        Raises
+        ------
+        TierUnavailable
+            When neither is.
+        """
+        from importlib.util import find_spec
+
+        if find_spec("botocore") is None:
+            raise TierUnavailable(
+                f"{self.place}: botocore is not installed; pip install 'tieredstore[s3]'"
+            )
+        if find_spec("obstore") is None:
+            from tieredstore.backends.s3_botocore import Botocore
+
+            return Botocore(self.access, self.prefix)
+        from tieredstore.backends.s3_obstore import Obstore
+
+        return Obstore(self.access, self.prefix)
+
+    @property
+    def objects(self) -> Objects:
+        """Its objects, one by one."""
+        return self._open()[0]
+
+    @property
+    def heads(self) -> Heads:
+        """Its small objects that change."""
+        return self._open()[1]
+
+    @property
+    def uploads(self) -> Uploads:
+        """Its multipart uploads."""
+        return self._open()[2]
+
+    # -- Readable -------------------------------------------------------------------------------
+
+    def stat(self, path: str) -> FileStat:
+        """See `Readable.stat`."""
+        return self.objects.stat(path)
+
+    def open(self, path: str) -> FileReader:
+        """See `Readable.open`."""
+        return ObjectReader(self.objects, path, {path: self.objects.stat(path).tag})
+
+    def list(self, folder: str) -> Iterator[FileStat]:
+        """See `Readable.list`."""
+        return self.objects.list(folder)
+
+    def read(self, path: str, limit: int) -> bytes:
+        """See `Readable.read`."""
+        return self.objects.get(path, limit)[0]
+
+    def source(self, folder: str, head: Head | None) -> FileSource:
+        """See `Readable.source`."""
+        data = "" if head is None else head.data
+        return ObjectSource(self.objects, "/".join(part for part in (folder, data) if part))
+
+    # -- keyed ----------------------------------------------------------------------------------
+
+    def begin(self, folder: str, head: Head) -> Staging:
+        """See `Publishable.begin`."""
+        return S3Staging(self, folder, head.generation)
+
+    def writer(self, key: str, size: int) -> FileWriter:
+        """See `KeyedBackend.writer`."""
+        return SmallWriter(self.objects, key, size)
+
+    def put(self, key: str, data: bytes, expected: Expected) -> None:
+        """See `KeyedBackend.put`."""
+        if expected is ANY_HEAD:
+            self.objects.put(key, data)
+        else:
+            where = f"{self.place}/{key}"
+            try:
+                found = self.objects.get(key, MAX_HEAD)
+            except FileNotFoundError:
+                found = None
+            check_expected(expected, None if found is None else found[0], where)
+            try:
+                self.heads.put(key, data, found)
+            except Lost:
+                raise HeadConflict(f"{where}: was published meanwhile") from None
+        self._wait_until_seen(key, data)
+
+    def _wait_until_seen(self, key: str, data: bytes) -> None:
+        """Some servers deny for a while what they have just taken."""
+        until = time.monotonic() + self.access.preset.lagging
+        while time.monotonic() < until and self.heads.now(key, MAX_HEAD) != data:
+            time.sleep(_POLL)
+
+    def delete(self, key: str) -> None:
+        """See `KeyedBackend.delete`."""
+        self.objects.delete([key])
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """See `KeyedBackend.delete_all`."""
+        self.objects.delete(keys)
+
+
+class S3Staging(KeyedStaging):
+    """Keys below the generation, large ones in parts."""
+
+    parallel = 6
+    parallel_small = 32
+
+    def __init__(self, backend: S3Backend, folder: str, generation: str) -> None:
+        super().__init__(backend, folder, generation)
+        self._s3 = backend
+
+    def piece(self, size: int) -> int:
+        """See `Staging.piece`."""
+        return piece(size)
+
+    def create(self, file: FileRecord) -> FileWriter:
+        """See `Staging.create`."""
+        key = self._key(file.path)
+        if file.size <= piece(file.size):
+            return SmallWriter(self._s3.objects, key, file.size)
+        return PartsWriter(self._s3.uploads, key, file)
+
+    def discard(self) -> None:
+        """See `Staging.discard`; unfinished uploads too."""
+        super().discard()
+        for upload in list(self._s3.uploads.below(self._key(""))):
+            path = self._s3.objects.path(upload["Key"])
+            self._s3.uploads.ask("abort_multipart_upload", path, UploadId=upload["UploadId"])
+
+
+def _parse(url: str) -> tuple[str, str]:
+    scheme, found, rest = url.partition("://")
+    bucket, _, prefix = rest.strip("/").partition("/")
+    if not found or scheme not in {"s3", "s3a"} or not bucket:
+        raise ConfigError(f"url is {url!r}, expected s3://bucket or s3://bucket/prefix")
+    return bucket, prefix.strip("/")

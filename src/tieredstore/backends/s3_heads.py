@@ -1,0 +1,153 @@
+"""Small objects that change: written on the condition that nobody else has, where S3 can.
+
+What a server makes of ``If-None-Match`` and ``If-Match`` is found out once by writing an object of
+our own, and remembered beside the data for a week. Amazon and moto keep both; Ceph's gateway 16.2
+keeps ``If-Match`` only with the ETag unquoted; others ignore them and write. There the object is
+read and compared just before it is written, and of two that write at the same instant the last
+one wins; either is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from tieredstore.artifact import random_hex
+from tieredstore.backends.s3_objects import Lost, Objects
+from tieredstore.errors import TieredStoreError
+from tieredstore.names import RESERVED
+
+_REMEMBERED: Final = f"{RESERVED}/conditional.json"
+_VALID: Final = 7 * 24 * 3600  # seconds
+_LIMIT: Final = 4096  # bytes
+QUOTED, PLAIN, NEVER = "quoted", "plain", "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a server does with conditions.
+
+    Attributes
+    ----------
+    create : bool
+        An object is written only where there is none.
+    replace : str
+        ``quoted`` or ``plain``: how it wants the ETag of what is replaced; ``never``: it ignores
+        or refuses the condition.
+    checked : int
+        When that was found out, seconds since 1970.
+    """
+
+    create: bool
+    replace: str
+    checked: int = 0
+
+
+class Heads:
+    """Conditional writes to a bucket."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._conditions: Conditions | None = None
+
+    def conditions(self) -> Conditions:
+        """What the server does with conditions, remembered or found out."""
+        if self._conditions is None:
+            self._conditions = self._remembered() or self._probe()
+        return self._conditions
+
+    def put(self, path: str, data: bytes, found: tuple[bytes, str] | None) -> None:
+        """Write over what was found, or where nothing was.
+
+        Parameters
+        ----------
+        path : str
+            Of the object.
+        data : bytes
+            What to write.
+        found : tuple of bytes and str, or None
+            What was there and its ETag.
+
+        Raises
+        ------
+        Lost
+            When somebody else has written since, as far as the server can tell.
+        """
+        conditions = self.conditions()
+        try:
+            if found is None and conditions.create:
+                self._objects.create(path, data)
+            elif found is not None and conditions.replace != NEVER:
+                self._objects.replace(path, data, _written(found[1], conditions.replace))
+            else:
+                self._objects.put(path, data)
+        except Lost:
+            # The first answer may have been lost on its way, and this be the second attempt.
+            if self.now(path, len(data)) != data:
+                raise
+
+    def now(self, path: str, limit: int) -> bytes | None:
+        """What an object holds now; ``None`` where there is none, or a larger one."""
+        with suppress(FileNotFoundError, ValueError):
+            return self._objects.get(path, limit)[0]
+        return None
+
+    # -- what the server does -------------------------------------------------------------------
+
+    def _remembered(self) -> Conditions | None:
+        try:
+            found = json.loads(self._objects.get(_REMEMBERED, _LIMIT)[0])
+            known = Conditions(**found)
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        right = type(known.create) is bool and known.replace in {QUOTED, PLAIN, NEVER}
+        fresh = type(known.checked) is int and 0 <= time.time() - known.checked < _VALID
+        return known if right and fresh else None
+
+    def _probe(self) -> Conditions:
+        path = f"{RESERVED}/probe/{random_hex(8)}"
+        try:
+            found = Conditions(self._creates(path), self._replaces(path), int(time.time()))
+        finally:
+            with suppress(OSError, TieredStoreError):
+                self._objects.delete([path])
+        with suppress(OSError, TieredStoreError):
+            self._objects.put(_REMEMBERED, json.dumps(asdict(found)).encode())
+        return found
+
+    def _creates(self, path: str) -> bool:
+        """Whether a second object is refused, and a first one not."""
+        if not _holds(lambda: self._objects.create(path, b"one")):
+            self._objects.put(path, b"one")
+            return False
+        return not _holds(lambda: self._objects.create(path, b"two"))
+
+    def _replaces(self, path: str) -> str:
+        """How the ETag has to be given for the right one to be taken and a wrong one refused."""
+        for way in (QUOTED, PLAIN):
+            self._objects.put(path, b"three")
+            tag = self._objects.stat(path).tag
+            right, wrong = _written(tag, way), _written("0" * 32, way)
+            if not tag or _holds(lambda tag=wrong: self._objects.replace(path, b"four", tag)):  # type: ignore[misc]
+                return NEVER
+            if _holds(lambda tag=right: self._objects.replace(path, b"five", tag)):  # type: ignore[misc]
+                return way
+        return NEVER
+
+
+def _holds(write: Callable[[], None]) -> bool:
+    """Whether a conditional write is done; one that the server does not know is not."""
+    try:
+        write()
+    except (Lost, FileNotFoundError, TieredStoreError, NotImplementedError):
+        return False
+    return True
+
+
+def _written(tag: str, way: str) -> str:
+    bare = tag.strip('"')
+    return f'"{bare}"' if way == QUOTED else bare

@@ -1,0 +1,141 @@
+"""Single objects of a bucket: what a client has to do, and how files are read by it.
+
+``s3_obstore.py`` moves bytes at the speed of compiled code; ``s3_botocore.py`` does the same where
+obstore is not installed.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from tieredstore.backend import FileReader, FileSource, FileStat
+from tieredstore.backends.s3_access import Access
+from tieredstore.errors import ArtifactChanged, InvalidName
+
+MAX_KEY: Final = 1024  # bytes of UTF-8, says the S3 API reference
+_LONGEST: Final = 300  # characters of a server's words that a message repeats
+
+
+class Lost(Exception):
+    """The condition of a write did not hold: somebody else has written."""
+
+
+class Objects(ABC):
+    """The objects below one prefix of a bucket; paths are relative to it."""
+
+    def __init__(self, access: Access, prefix: str) -> None:
+        self._access = access
+        self._prefix = prefix
+        self.place = f"s3://{access.bucket}" + (f"/{prefix}" if prefix else "")
+
+    def key(self, path: str) -> str:
+        """The whole key.
+
+        Raises
+        ------
+        InvalidName
+            When it is longer than S3 allows.
+        """
+        key = f"{self._prefix}/{path}" if self._prefix else path
+        if len(key.encode()) > MAX_KEY:
+            raise InvalidName(f"{key[:60]!r}…: {len(key.encode())} bytes, S3 takes {MAX_KEY}")
+        return key
+
+    def path(self, key: str) -> str:
+        """The path of a whole key."""
+        return key[len(self._prefix) + 1 :] if self._prefix else key
+
+    @abstractmethod
+    def stat(self, path: str) -> FileStat:
+        """Size, time and ETag; `FileNotFoundError` where there is none."""
+
+    @abstractmethod
+    def get(self, path: str, limit: int) -> tuple[bytes, str]:
+        """All of a small object and its ETag; `ManifestError` above ``limit`` bytes."""
+
+    @abstractmethod
+    def range(self, path: str, offset: int, buffer: memoryview, tag: str) -> tuple[int, str]:
+        """Fill a buffer from ``offset`` on, of the version ``tag`` where one is given.
+
+        Returns
+        -------
+        tuple of int and str
+            Bytes, fewer than asked for only at the object's end, and the object's ETag.
+
+        Raises
+        ------
+        ArtifactChanged
+            When the object is another version now.
+        """
+
+    @abstractmethod
+    def put(self, path: str, data: bytes | memoryview) -> None:
+        """Write a whole object."""
+
+    @abstractmethod
+    def create(self, path: str, data: bytes) -> None:
+        """Write an object where there is none; `Lost` where there is one."""
+
+    @abstractmethod
+    def replace(self, path: str, data: bytes, tag: str) -> None:
+        """Write an object over the version ``tag``; `Lost` where another one is there."""
+
+    @abstractmethod
+    def list(self, folder: str) -> Iterator[FileStat]:
+        """Every object below a folder; raises rather than end early."""
+
+    @abstractmethod
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete objects; nothing happens where there are none."""
+
+
+class ObjectReader(FileReader):
+    """Reads ranges of one version of an object: the one that the first answer shows."""
+
+    def __init__(self, objects: Objects, path: str, tags: dict[str, str]) -> None:
+        self._objects = objects
+        self._path = path
+        self._tags = tags
+
+    def readinto(self, offset: int, buffer: memoryview) -> int:
+        """See `FileReader.readinto`."""
+        if not len(buffer):
+            return 0
+        expected = self._tags.get(self._path, "")
+        size, tag = self._objects.range(self._path, offset, buffer, expected)
+        if tag and self._tags.setdefault(self._path, tag) != tag:
+            raise ArtifactChanged(f"{self._objects.place}/{self._path}: changed while it was read")
+        return size
+
+
+class ObjectSource(FileSource):
+    """The files of one copy; each is read in one version, however many ranges it takes."""
+
+    def __init__(self, objects: Objects, folder: str) -> None:
+        self._objects = objects
+        self._folder = folder
+        self._tags: dict[str, str] = {}
+
+    def open(self, file: str) -> FileReader:
+        """See `FileSource.open`."""
+        path = f"{self._folder}/{file}" if self._folder else file
+        return ObjectReader(self._objects, path, self._tags)
+
+
+def missing(path: str) -> FileNotFoundError:
+    """The error of an object that is not there."""
+    return FileNotFoundError(errno.ENOENT, "No such file", path)
+
+
+def one_line(text: str) -> str:
+    """A server's or client's words without its XML, its debugging output and its line breaks."""
+    text = text.partition("\n\nDebug source")[0]
+    code = re.search(r"<Code>([^<]*)</Code>", text)
+    message = re.search(r"<Message>([^<]*)</Message>", text)
+    text = re.sub(r"<\?xml.*", "", text, flags=re.DOTALL) if code else text
+    said = [found.group(1) for found in (code, message) if found and found.group(1)]
+    return " ".join(f"{text} {': '.join(said)}".split())[:_LONGEST]

@@ -1,0 +1,269 @@
+"""Files written to a bucket in parts: in any order, from several threads, gone on with later.
+
+Parts go straight from the caller's memory to the server (botocore would hold each twice), signed
+together with their digest. What a killed upload has left is found again by its key: a part whose
+size and MD5 (S3's ETag of an unencrypted part) are those of the bytes at hand is not sent again.
+Limits are those of the S3 API reference: 10,000 parts of 5 MiB to 5 GiB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from tieredstore.backend import FileWriter
+from tieredstore.backends.s3_access import CONNECT, TRIES, Access
+from tieredstore.backends.s3_botocore import boto
+from tieredstore.backends.s3_objects import Objects, one_line
+from tieredstore.errors import TierUnavailable, reason
+from tieredstore.records import FileRecord, groups
+
+PIECE: Final = 16 << 20  # bytes of a part
+MOST_PARTS: Final = 9_000
+_MIB: Final = 1 << 20
+_CHUNK: Final = 1 << 20  # bytes handed to the socket at once, so that a stall is noticed
+_RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
+_GONE: Final = 404
+_OK: Final = 200
+_LAST_ERROR: Final = 2000  # bytes of an answer that are looked at
+
+
+def piece(size: int) -> int:
+    """Bytes of the parts of a file of ``size`` bytes."""
+    return max(PIECE, -(-size // MOST_PARTS // _MIB) * _MIB)
+
+
+class UploadGone(TierUnavailable):
+    """The upload has been ended by somebody else, whole or not."""
+
+
+class Uploads:
+    """The multipart uploads below one prefix of a bucket."""
+
+    def __init__(self, access: Access, objects: Objects) -> None:
+        self._access = access
+        self.objects = objects
+        self._lock = threading.Lock()
+        self._pool: Any = None
+
+    def ask(self, operation: str, path: str, **parameters: Any) -> Any:
+        """One request about the object at ``path``, by botocore."""
+        call = getattr(self._access.client(), operation)
+        where = f"{self.objects.place}/{path}"
+        key = {"Key": self.objects.key(path)}
+        try:
+            return boto(call, where, Bucket=self._access.bucket, **key, **parameters)
+        except FileNotFoundError:
+            raise UploadGone(f"{where}: its upload has been ended by somebody else") from None
+
+    def begun(self, path: str) -> str | None:
+        """The last upload to ``path`` that was begun and never ended."""
+        key = self.objects.key(path)
+        found = [u for u in self.below(path) if u["Key"] == key]
+        newest = max(found, key=lambda u: u["Initiated"], default=None)
+        return None if newest is None else str(newest["UploadId"])
+
+    def below(self, path: str) -> Iterator[dict[str, Any]]:
+        """All uploads to keys that begin so, as the server lists them."""
+        call = self._access.client().list_multipart_uploads
+        asked = {"Bucket": self._access.bucket, "Prefix": self.objects.key(path)}
+        while True:
+            found = boto(call, f"{self.objects.place}/{path}", **asked)
+            yield from found.get("Uploads", [])
+            if not found.get("IsTruncated"):
+                return
+            asked["KeyMarker"] = found["NextKeyMarker"]
+            asked["UploadIdMarker"] = found.get("NextUploadIdMarker", "")
+
+    def parts(self, path: str, upload: str) -> dict[int, tuple[int, str]]:
+        """Size and ETag of each part that the server has, by number."""
+        parts: dict[int, tuple[int, str]] = {}
+        asked: dict[str, Any] = {"UploadId": upload}
+        while True:
+            found = self.ask("list_parts", path, **asked)
+            for part in found.get("Parts", []):
+                parts[part["PartNumber"]] = (part["Size"], part["ETag"])
+            if not found.get("IsTruncated"):
+                return parts
+            asked["PartNumberMarker"] = found["NextPartNumberMarker"]
+
+    def send(self, path: str, upload: str, number: int, data: memoryview) -> str:
+        """Send one part and give its ETag; a server that fails is tried again, with a pause."""
+        url = self._url(path, upload, number)
+        where = f"{self.objects.place}/{path}, part {number}"
+        for attempt in range(1, TRIES + 1):
+            problem = ""
+            try:
+                status, etag, said = self._put(url, data)
+            except Exception as error:  # noqa: BLE001 - urllib3 raises many kinds
+                problem = reason(error)
+            else:
+                if status == _OK or (status // 100 == _OK // 100 and etag):
+                    return etag
+                if status == _GONE:
+                    raise UploadGone(f"{where}: its upload has been ended by somebody else")
+                problem = f"{status} {one_line(said)}"
+                if status not in _RETRIED:
+                    break
+            time.sleep(min(0.2 * 2**attempt, 5.0) if attempt < TRIES else 0)
+        raise TierUnavailable(f"{where}: {one_line(problem)}")
+
+    def _put(self, url: str, data: memoryview) -> tuple[int, str, str]:
+        headers = self._access.signed("PUT", url, data)
+        headers["Content-Length"] = str(len(data))
+        chunks = (data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK))
+        answer = self._opened().request("PUT", url, body=chunks, headers=headers, redirect=False)
+        said = bytes(answer.data[:_LAST_ERROR]).decode(errors="replace")
+        return answer.status, answer.headers.get("ETag", ""), said
+
+    def _url(self, path: str, upload: str, number: int) -> str:
+        """Where a part goes; botocore knows every host that a bucket may have."""
+        parameters = {"Bucket": self._access.bucket, "Key": self.objects.key(path)}
+        url = str(self._access.client().generate_presigned_url("put_object", Params=parameters))
+        parts = urlsplit(url)
+        query = f"partNumber={number}&uploadId={quote(upload, safe='')}"
+        return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+
+    def _opened(self) -> Any:
+        with self._lock:
+            if self._pool is None:
+                import urllib3
+
+                answer = self._access.preset.answer
+                self._pool = urllib3.PoolManager(
+                    maxsize=32,
+                    retries=False,
+                    timeout=urllib3.Timeout(connect=CONNECT, read=answer),
+                )
+        return self._pool
+
+
+class SmallWriter(FileWriter):
+    """A file of one part, put in one request when it is whole."""
+
+    def __init__(self, objects: Objects, path: str, size: int) -> None:
+        self._objects = objects
+        self._path = path
+        self._size = size
+        self._waiting = bytearray()
+        self._put = False
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """See `FileWriter.write`; in order, or all of it."""
+        if offset == 0 and len(data) == self._size:
+            self._objects.put(self._path, data)
+            self._put = True
+        else:
+            self._waiting += data
+
+    def close(self) -> None:
+        """See `FileWriter.close`."""
+        if not self._put:
+            self._objects.put(self._path, bytes(self._waiting))
+
+    def abort(self) -> None:
+        """See `FileWriter.abort`: nothing has been sent."""
+        self._waiting.clear()
+
+
+class PartsWriter(FileWriter):
+    """A file of several parts."""
+
+    def __init__(self, uploads: Uploads, path: str, file: FileRecord) -> None:
+        self._uploads = uploads
+        self._path = path
+        self._size = file.size
+        self._planned: dict[int, tuple[int, int]] = {}
+        cut = groups(list(file.blocks()), piece(file.size))
+        for number, run in enumerate(cut, 1):
+            self._planned[run[0].offset] = (number, sum(b.length for b in run))
+        self._lock = threading.Lock()
+        self._upload = ""
+        self._there: dict[int, tuple[int, str]] = {}
+        self._tags: dict[int, str] = {}
+        self._waiting = bytearray()
+        self._next = 0
+        self._broken = False
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """See `FileWriter.write`; whole parts in any order, anything else in order."""
+        number, size = self._planned.get(offset, (0, 0))
+        if size == len(data) and not self._waiting:
+            self._part(number, data)
+        else:
+            self._gather(data)
+
+    def _gather(self, data: memoryview) -> None:
+        self._waiting += data
+        number, size = self._planned[self._next]
+        while size and len(self._waiting) >= size:
+            self._part(number, memoryview(bytes(self._waiting[:size])))
+            del self._waiting[:size]
+            self._next += size
+            number, size = self._planned.get(self._next, (0, 0))
+
+    def _part(self, number: int, data: memoryview) -> None:
+        self._begin()
+        size, tag = self._there.get(number, (0, ""))
+        if (
+            size == len(data)
+            and tag.strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        ):
+            self._tags[number] = tag
+            return
+        try:
+            self._tags[number] = self._uploads.send(self._path, self._upload, number, data)
+        except UploadGone:
+            raise
+        except OSError:
+            self._broken = True  # the place failed, not the caller: what it has may be gone on with
+            raise
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._upload:
+                return
+            upload = self._uploads.begun(self._path)
+            if upload is not None:
+                self._there = self._uploads.parts(self._path, upload)
+            else:
+                upload = self._uploads.ask("create_multipart_upload", self._path)["UploadId"]
+            self._upload = upload
+
+    def close(self) -> None:
+        """See `FileWriter.close`.
+
+        Raises
+        ------
+        TierUnavailable
+            When the parts do not make up the file, or the server does not put them together.
+        """
+        try:
+            self._complete(self._tags)
+        except UploadGone:
+            if self._uploads.objects.stat(self._path).size != self._size:
+                raise  # else another that moves the same file has completed it
+        except OSError:
+            self._broken = True
+            raise
+
+    def _complete(self, tags: dict[int, str]) -> None:
+        if len(tags) != len(self._planned):
+            place = f"{self._uploads.objects.place}/{self._path}"
+            raise TierUnavailable(f"{place}: {len(tags)} parts, expected {len(self._planned)}")
+        parts = [{"PartNumber": number, "ETag": tags[number]} for number in sorted(tags)]
+        self._uploads.ask(
+            "complete_multipart_upload",
+            self._path,
+            UploadId=self._upload,
+            MultipartUpload={"Parts": parts},
+        )
+
+    def abort(self) -> None:
+        """See `FileWriter.abort`: parts stay only where the server failed, to be gone on with."""
+        if self._upload and not self._broken:
+            self._uploads.ask("abort_multipart_upload", self._path, UploadId=self._upload)

@@ -1,0 +1,62 @@
+"""The contract on S3: moto's server, through obstore and through botocore alone."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+
+import pytest
+
+from tieredstore.backends.s3 import S3Backend
+from tieredstore.backends.s3_botocore import Botocore
+from tieredstore.testing import BackendContract
+
+_numbers = itertools.count()
+
+
+class S3Contract(BackendContract):
+    """What is the same for every server and client."""
+
+    leasable = False
+    keeps_mode = False
+    keeps_mtime = False
+
+    @pytest.fixture
+    def backend(self, moto, monkeypatch):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", moto.options["key"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", moto.options["secret"])
+        bucket = moto.make_bucket(f"s3-contract-{next(_numbers)}")
+        self.endpoint = moto.url
+        return self.made(f"{bucket}/some/prefix")
+
+    def made(self, url):
+        return S3Backend(url, self.endpoint)
+
+    def again(self, backend):
+        return self.made(backend.place)
+
+    @pytest.fixture
+    def unreachable(self, monkeypatch):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+        with socket.socket() as closed:
+            closed.bind(("127.0.0.1", 0))
+            self.endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        return self.made("s3://bucket/prefix")
+
+    def put(self, backend, path, data):
+        backend.objects.put(path, data)
+
+
+class TestObstore(S3Contract):
+    pass
+
+
+class WithoutObstore(S3Backend):
+    def client(self):
+        return Botocore(self.access, self.prefix)
+
+
+class TestBotocore(S3Contract):
+    def made(self, url):
+        return WithoutObstore(url, self.endpoint)
