@@ -56,7 +56,8 @@ class Survey:
             return Located(tier, UNREACHABLE, "", detail=why)
         since = time.monotonic()
         located = tier.locate(name)
-        if located.state == UNREACHABLE and time.monotonic() - since > min(_SOON, tier.deadline / 2):
+        taken = time.monotonic() - since
+        if located.state == UNREACHABLE and taken > min(_SOON, tier.deadline / 2):
             self._hanging[tier.name] = located.detail
         return located
 

@@ -10,6 +10,7 @@ import itertools
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -25,16 +26,16 @@ DEADLINE, MARGIN = 0.4, 3.0  # seconds; the margin is for a busy machine
 FILES = {"a": b"a" * 300_000, "sub/b": b"b"}
 
 
-def servers():
-    path = Path(__file__).parents[1] / "servers" / "dead.py"
-    spec = importlib.util.spec_from_file_location("integration_dead", path)
+def load(server):
+    path = Path(__file__).parents[1] / "servers" / f"{server}.py"
+    spec = importlib.util.spec_from_file_location(f"failing_{server}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
-dead = servers()
+dead = load("dead")
 
 
 def s3(server):
@@ -159,6 +160,31 @@ def test_many_names_cost_one_wait(place, kind):
             status = place(web).status()
     assert len(status) == 12
     assert {located[1].state for located in status.values()} == {UNREACHABLE}
+
+
+@pytest.mark.parametrize("verb", ["restore", "open_stream", "verify"])
+def test_a_server_that_stops_in_the_middle_is_left_for_the_next(place, tmp_path, verb):
+    author = place("near")
+    create(author)
+    author.promote("set")
+    web = load("web").Web(tmp_path / "near")
+    released = threading.Event()
+    web.fault = lambda asked: asked.path.endswith("set/a") and released.wait()
+    try:
+        tier = Tier("web", HttpBackend(web.url), deadline=DEADLINE)
+        store = place(tier, "near", first="fresh")
+        with Clock(2):
+            if verb == "restore":
+                got = store.restore("set")
+                assert (got.source, list(got.skipped)) == ("near", ["web"])
+            elif verb == "open_stream":
+                with store.open_stream("set", "a") as stream:
+                    assert stream.read() == FILES["a"]
+            else:
+                assert [v.ok for v in store.verify("set")] == [False, True]
+    finally:
+        released.set()
+        web.stop()
 
 
 CHAINS = {

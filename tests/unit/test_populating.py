@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import tieredstore
 from tieredstore import ArtifactNotFound
 from tieredstore.backends.local import LocalBackend
+from tieredstore.testing import faults
 
 RECIPE = {"preparer": "test", "subset": 1.0}
 MORE = {"train.bin": b"other bytes", "sub/val.bin": b"other", "empty": b""}
@@ -242,6 +244,22 @@ def test_a_damaged_copy_is_set_aside_and_filled_anew(world, far, scratch, flip, 
 
 
 # -- what goes wrong ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["begin", "read_head"])
+def test_a_tier_that_hangs_is_named_and_the_restore_stands(world, far, files, contents, call):
+    released = threading.Event()
+    hanging = faults.FaultyBackend(
+        LocalBackend(str(world.path("second"))), faults.hanging(released, frozenset({call}))
+    )
+    scratch = tieredstore.Tier("second", hanging, populate=True, deadline=0.5)
+    begun = time.monotonic()
+    got = world.store("first", scratch, "remote").restore("name")
+    assert time.monotonic() - begun < 4
+    released.set()
+    assert got.source == "remote"
+    assert got.skipped["second"].endswith("tier 'second': no answer within 0.5 s")
+    assert contents(got.path) == files
 
 
 def test_a_tier_that_cannot_be_written_is_named(world, far, files, contents):
