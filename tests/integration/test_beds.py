@@ -1,12 +1,18 @@
-"""What the tests stand on: the proxy fails as it is told to, the Ceph gateway keeps what it has."""
+"""What tests and benchmarks stand on: a proxy that fails as told, Ceph's gateway, the S3 benchmark."""
 
 from __future__ import annotations
 
 import itertools
+import json
+import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -174,3 +180,26 @@ def test_the_gateway_knows_its_users(ceph, s3):
     s3._request_signer._credentials.secret_key = "wrong"
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         s3.list_objects_v2(Bucket=bucket)
+
+
+def test_the_benchmark_runs(tmp_path):
+    root = Path(__file__).parents[2]
+    if not shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
+        pytest.skip("nginx is not installed (apt-get install nginx-light)")
+    command = [
+        sys.executable,
+        str(root / "benchmarks" / "s3.py"),
+        "--size-mib",
+        "20",
+        "--files",
+        "5",
+    ]
+    options = ["--rounds", "1", "--beds", "nginx", "--peers", "tieredstore", "--json", "said.json"]
+    done = subprocess.run(
+        [*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    runs = json.loads((tmp_path / "said.json").read_text())["runs"]
+    ours = [(run["verb"], run["set"]) for run in runs if run["peer"] == "tieredstore"]
+    assert sorted(ours) == sorted(itertools.product(["restore", "promote"], ["large", "small"]))
+    assert all(run["operation"] < run["wall"] for run in runs if run["peer"] == "tieredstore")
