@@ -56,6 +56,10 @@ WRONG = {
     "durable of a wrong type": (LOCAL + "durable = 1\n", ["durable is 1", "true or false"]),
     "deadline of a wrong type": (LOCAL + "deadline = true\n", ["deadline is True", "seconds"]),
     "deadline of zero": (LOCAL + "deadline = 0\n", ["deadline is 0", "positive"]),
+    "populate of a wrong type": (
+        LOCAL + 'populate = "yes"\n',
+        ["populate is 'yes'", "true or false"],
+    ),
     "endless deadline": (LOCAL + "deadline = inf\n", ["deadline is inf", "positive"]),
     "also_read of a wrong type": (LOCAL + 'also_read = "x"\n', ["also_read is 'x'", "a list"]),
     "also_read of numbers": (LOCAL + "also_read = [1]\n", ["also_read is [1]", "list of texts"]),
@@ -246,6 +250,40 @@ def test_a_mapping_and_another_first_tier(bare):
     assert (low.name, low.deadline, low.read_only, low.writable) == ("low", 2.0, True, False)
     with pytest.raises(ConfigError, match=r"^config: unknown key 'x'"):
         tieredstore.open_store({"x": 1})
+
+
+def test_which_tiers_are_filled_on_the_way(bare):
+    Path("tieredstore.toml").write_text(
+        LOCAL + '[[tier]]\nname = "s"\nbackend = "local"\npath = "s"\npopulate = true\n'
+    )
+    assert [t.populate for t in tieredstore.open_store().tiers] == [False, True]
+
+
+REMOTE = {
+    "memory": ({"backend": "fsspec", "url": "memory://x"}, False),
+    "s3": ({"backend": "fsspec", "url": "s3://bucket/x"}, True),
+    "http": ({"backend": "http", "url": "http://127.0.0.1:9"}, True),
+    "local": ({"backend": "local", "path": "low"}, False),
+    "runpod": ({"backend": "runpod", "path": "volume"}, False),
+}
+
+
+@pytest.mark.parametrize("kind", REMOTE)
+def test_offline_leaves_out_what_is_remote_and_names_it(bare, monkeypatch, kind):
+    keys, remote = REMOTE[kind]
+    rows = [
+        {"name": "local", "backend": "local", "path": "data"},
+        {"name": f"a {kind}", "durable": True, **keys},
+    ]
+    place = tieredstore.open_store({"tier": rows}).tiers[1].backend.place
+    monkeypatch.setenv("TIEREDSTORE_OFFLINE", "1")
+    first, tier = tieredstore.open_store({"tier": rows}).tiers
+    assert (first.backend.remote, tier.durable, tier.backend.place) == (False, True, place)
+    located = tier.locate("name")
+    assert ("offline (TIEREDSTORE_OFFLINE)" in located.detail) is remote
+    assert (located.state == "unreachable") is remote
+    with pytest.raises(ConfigError, match="unknown key"):  # checked all the same
+        tieredstore.open_store({"tier": [rows[0], {**rows[1], "nonsense": 1}]})
 
 
 @pytest.mark.parametrize(("value", "expected"), [("", False), ("0", False), ("1", True)])
