@@ -316,3 +316,36 @@ def test_a_url_that_names_no_dataset_is_refused_unseen(url):
     with pytest.raises(ConfigError, match="expected such as 'hf://datasets/me/prepared'") as caught:
         HubBackend(url)
     assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_takes_longer_than_one_call_may_is_sent_all_the_same(
+    tmp_path, servers, hub, monkeypatch
+):
+    monkeypatch.setattr("tieredstore.backends.hf_upload._HELD_UP", 0.05)
+    hub.faults.append(servers.Fault("PUT", before=lambda: time.sleep(0.3)))
+    files = {f"{n}.bin": random.Random(n).randbytes((1 << 20) + n + 1) for n in range(9)}
+    sample = publish(HubBackend(URL), "corpus", Sample.of(files))
+    assert read_artifact(HubBackend(URL), "corpus") == sample.files
+    hub.faults[:] = [servers.Fault("PUT", skip=2, status=403)]
+    with pytest.raises(TierUnavailable, match="403"):
+        publish(HubBackend(URL), "other", Sample.of({p: d[::-1] for p, d in files.items()}))
+    assert read_artifact(HubBackend(URL), "other") is None
+
+
+def test_xet_is_left_to_the_hubs_library_where_the_server_chooses_it(hub, monkeypatch):
+    pytest.importorskip("hf_xet")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    sent = []
+
+    def preupload(self, repo_id, additions, **options):
+        for addition in additions:
+            with addition.as_file() as file:
+                sent.append((repo_id, addition.path_in_repo, file.read()))
+                hub.storage[addition.upload_info.sha256.hex()] = sent[-1][-1]
+
+    monkeypatch.setattr("huggingface_hub.HfApi.preupload_lfs_files", preupload)
+    hub.xet = True
+    publish(HubBackend(URL), "corpus", Sample.of(FILES))
+    assert ("me/prepared", "corpus/train.bin", LARGE) in sent
+    assert not hub.seen("PUT")
+    assert read_artifact(HubBackend(URL), "corpus") == FILES

@@ -273,7 +273,7 @@ def test_bytes_without_blocks_are_compared_with_what_was_committed(servers, hub)
     hub.put("me/prepared", "small.txt", b"as it was")
     for path, size in (("large.bin", len(LARGE)), ("small.txt", 9)):
         hub.faults[:] = [servers.Fault("GET .*(storage|cache)", change=lambda b: b[:-1] + b"?")]
-        with pytest.raises(CorruptData, match="differs from the digest that the Hub has"):
+        with pytest.raises(CorruptData, match="differs from the digest"):
             backend.read(path, 1 << 30)
         with backend.open(path) as reader:
             last = range(0, size, 1 << 20)[-1]
@@ -296,11 +296,10 @@ def test_a_repository_that_is_not_there_or_not_shown(hub, monkeypatch):
     assert mine.read_head("corpus") is None  # nobody else could have it
     assert list(mine.folders()) == []
     monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
-    for name in ("other/secret", "me/nothing"):
-        for ask in (lambda b: b.read_head("corpus"), lambda b: list(b.list(""))):
-            with pytest.raises(TierUnavailable, match=r"no such dataset|401") as caught:
-                ask(HubBackend(f"hf://datasets/{name}"))
-            assert "hf_of_nobody" not in str(caught.value)
+    for ask in (lambda b: b.read_head("corpus"), lambda b: list(b.list(""))):
+        with pytest.raises(TierUnavailable, match=r"no such dataset|401") as caught:
+            ask(HubBackend("hf://datasets/other/secret"))
+        assert "hf_of_nobody" not in str(caught.value)
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(TierUnavailable, match="no token is given"):
         HubBackend("hf://datasets/other/secret").read_head("corpus")
@@ -338,8 +337,7 @@ def test_the_token_goes_to_the_hub_only_and_is_told_to_nobody(
     with pytest.raises(PromoteFailed) as failed:
         store.promote("corpus", replace=True)
     told = [*notes.said, logged, str(caught.value), str(failed.value), repr(caught.value)]
-    told += [repr(store.tiers), str(vars(store.tiers[1].backend))]
-    told += [str(data) for data in hub.storage.values()]
+    told += [repr(store.tiers), str(vars(store.tiers[1].backend)), str(hub.storage.values())]
     told += [str(f.data) for f in hub.repos["me/prepared"].files.values()]
     assert not [text for text in told if hub.token in text]
     elsewhere = [s for s in hub.log if s.host == "localhost"]
@@ -358,7 +356,7 @@ def test_the_command_line_tells_no_token_and_no_signature(tmp_path, servers, hub
     env = {k: v for k, v in os.environ.items() if k != "HF_TOKEN"}
     env |= {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hf")}
 
-    def run(*words: str) -> tuple[int, str]:
+    def run(*words):
         call = [sys.executable, "-m", "tieredstore.cli", *words]
         done = subprocess.run(
             call, check=False, cwd=tmp_path, env=env, capture_output=True, text=True
@@ -383,22 +381,3 @@ def test_offline_no_request_is_made(tmp_path, hub, kept, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "offline (HF_HUB_OFFLINE is set), so the Hub is not asked" in refused(store_on(tmp_path))
     assert hub.log == []
-
-
-def test_xet_is_left_to_the_hubs_library_where_the_server_chooses_it(hub, monkeypatch):
-    pytest.importorskip("hf_xet")
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
-    sent = []
-
-    def preupload(self, repo_id, additions, **options):
-        for addition in additions:
-            with addition.as_file() as file:
-                sent.append((repo_id, addition.path_in_repo, file.read()))
-                hub.storage[addition.upload_info.sha256.hex()] = sent[-1][-1]
-
-    monkeypatch.setattr("huggingface_hub.HfApi.preupload_lfs_files", preupload)
-    hub.xet = True
-    publish(HubBackend(URL), "corpus", Sample.of(FILES))
-    assert ("me/prepared", "corpus/train.bin", LARGE) in sent
-    assert not hub.seen("PUT")
-    assert read_artifact(HubBackend(URL), "corpus") == FILES

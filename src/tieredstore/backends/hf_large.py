@@ -13,6 +13,7 @@ from tieredstore.backends.hf_api import Asked, HubApi
 from tieredstore.backends.hf_client import Request, hub
 from tieredstore.backends.hf_spool import Spool
 from tieredstore.errors import TieredStoreError, TierUnavailable, reason
+from tieredstore.workers import patience, within
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class Sender:
         self._api.post(url, {"oid": file.spool.sha256, "parts": parts}, where)
 
     def _by_xet(self, files: Sequence[Spooled]) -> None:
-        """Through huggingface_hub, which knows how; it is kept from drawing bars meanwhile."""
+        """Through huggingface_hub, which knows how, and would try for as long as it likes."""
         from huggingface_hub import CommitOperationAdd
 
         operations = []
@@ -122,12 +123,21 @@ class Sender:
             operation.upload_info.sha256 = bytes.fromhex(file.spool.sha256)
             operations.append(operation)
         client, repo = self._api.client, self._api.repo
-        try:
+        api = hub().HfApi(endpoint=client.endpoint, token=client.token)
+        size = sum(f.spool.size for f in files)
+        seconds = round(patience(client.timeout + client.retry_for, size))
+
+        def send() -> None:
             with _NO_BARS.drawn():
-                hub().HfApi(endpoint=client.endpoint, token=client.token).preupload_lfs_files(
+                api.preupload_lfs_files(
                     repo.id, operations, repo_type="dataset", revision=repo.revision
                 )
-        except (OSError, TieredStoreError, ValueError, RuntimeError, LookupError) as error:
+
+        try:
+            within(seconds, send, f"{repo.place}: sending by Xet")
+        except TieredStoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it raises, without its context
             raise TierUnavailable(f"{repo.place}: {client.hidden(reason(error))[:300]}") from None
 
 
