@@ -51,7 +51,7 @@ class S3Backend(KeyedBackend):
 
     request = 8 << 20
     parallel = 8
-    parallel_small = 64
+    parallel_small = 128
 
     def __init__(
         self,
@@ -183,8 +183,8 @@ class S3Backend(KeyedBackend):
 class S3Staging(KeyedStaging):
     """Keys below the generation, large ones in parts."""
 
-    parallel = 6
-    parallel_small = 32
+    parallel = 8
+    parallel_small = 64
 
     def __init__(self, backend: S3Backend, folder: str, generation: str) -> None:
         super().__init__(backend, folder, generation)
