@@ -22,7 +22,8 @@ def main(limit: int, output: str, command: list[str]) -> None:
         os.dup2(into, 1)
         os.dup2(into, 2)
         os.execvp(command[0], command)
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(pid, signal.SIGKILL))
+    for told in (signal.SIGALRM, signal.SIGTERM):
+        signal.signal(told, lambda *_: os.kill(pid, signal.SIGKILL))
     signal.alarm(limit)
     _, status, used = os.wait4(pid, 0)
     wall = time.perf_counter() - begin

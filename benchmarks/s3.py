@@ -16,6 +16,7 @@ import filecmp
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -125,15 +126,20 @@ class Bench:
         output = self.folder / "output"
         launcher = [sys.executable, "-I", "-S", str(LAUNCH), str(self.limit), str(output)]
         kept = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG"}}
-        said = subprocess.run(
+        process = subprocess.Popen(
             [*launcher, *command],
             env=kept | bed.environment,
             cwd=self.folder,
-            check=True,
-            capture_output=True,
+            stdout=subprocess.PIPE,
             text=True,
         )
-        used: dict[str, float] = json.loads(said.stdout)
+        try:
+            said = process.communicate()[0]
+        except BaseException:
+            process.terminate()  # it ends its own child
+            process.wait()
+            raise
+        used: dict[str, float] = json.loads(said)
         text = output.read_text(errors="replace")
         if used.pop("status"):
             raise RuntimeError(" ".join(text.split())[-400:] or "it failed and said nothing")
@@ -216,6 +222,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     args = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers end and folders go
     names = list(dict.fromkeys(["s5cmd", *args.peers]))
     peers, missing = find(names, {"s5cmd": args.s5cmd, "rclone": args.rclone})
     if "s5cmd" in missing and "ceph" in args.beds:

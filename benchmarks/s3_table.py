@@ -11,6 +11,7 @@ BASE = "s5cmd"
 _HEADS = (
     "peer",
     "wall s",
+    "best s",
     "operation s",
     "MiB/s",
     "files/s",
@@ -68,20 +69,22 @@ def _case(
 
 
 def _medians(rows: Sequence[Row]) -> dict[str, float]:
-    """The median of everything measured; processor time is the median of its sums."""
+    """The median of everything measured, and the shortest wall time."""
     summed = [{**row, "cpu": row["user"] + row["system"]} for row in rows]
     keys = ("wall", "cpu", "peak_mib", "server", "operation")
-    return {
+    found = {
         key: statistics.median(row[key] for row in summed)
         for key in keys
         if all(row[key] is not None for row in summed)
     }
+    return {**found, "best": min(row["wall"] for row in rows)}
 
 
 def _cells(got: dict[str, float], size: int, count: int | None, base: float | None) -> list[str]:
     operation = got.get("operation")
     return [
         f"{got['wall']:.2f}",
+        f"{got['best']:.2f}",
         "" if operation is None else f"{operation:.2f}",
         f"{size / (1 << 20) / got['wall']:.0f}",
         "" if count is None else f"{count / got['wall']:.0f}",
