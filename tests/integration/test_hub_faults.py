@@ -106,9 +106,15 @@ LIMITED = {"RateLimit": '"resolvers";r=0;t=1', "RateLimit-Policy": '"fixed windo
 
 
 @pytest.mark.parametrize(
-    "said", [(503, {}), (500, {}), (429, {"Retry-After": "1"}), (429, LIMITED)]
+    ("what", "said"),
+    [
+        ("/resolve/", (503, {})),
+        ("/resolve/", (429, LIMITED)),
+        ("/resolve-cache/", (500, {})),
+        ("/storage/", (503, {})),
+        ("/storage/", (429, {"Retry-After": "1"})),
+    ],
 )
-@pytest.mark.parametrize("what", ["/resolve/", "/resolve-cache/", "/storage/"])
 @pytest.mark.usefixtures("kept")
 def test_a_restore_waits_out_what_passes(tmp_path, servers, hub, what, said):
     status, headers = said
@@ -123,19 +129,19 @@ def test_a_restore_waits_out_what_passes(tmp_path, servers, hub, what, said):
 
 
 @pytest.mark.parametrize(
-    "what",
+    ("what", "status"),
     [
-        "GET .*/revision/",
-        "POST .*/preupload/",
-        "POST .*/objects/batch",
-        "PUT /storage/",
-        "POST .*/verify",
-        "POST .*/commit/",
-        "POST .*/create",
-        "GET .*/tree/",
+        ("GET .*/revision/", 500),
+        ("POST .*/preupload/", 429),
+        ("POST .*/objects/batch", 503),
+        ("PUT /storage/", 500),
+        ("POST .*/verify", 502),
+        ("POST .*/commit/", 500),
+        ("POST .*/commit/", 429),
+        ("POST .*/create", 503),
+        ("GET .*/tree/", 504),
     ],
 )
-@pytest.mark.parametrize("status", [500, 429])
 def test_a_promote_waits_out_what_passes(tmp_path, servers, hub, what, status):
     if "create" not in what:
         hub.repo("me/prepared")
