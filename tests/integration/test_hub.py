@@ -17,7 +17,7 @@ import pytest
 from tieredstore import ConfigError, PromoteFailed, Tier, TieredStore, local_tier
 from tieredstore.backends import hf_repo
 from tieredstore.backends.hf import HubBackend
-from tieredstore.errors import HeadConflict, InvalidName, TierUnavailable, Unsupported
+from tieredstore.errors import CorruptData, HeadConflict, InvalidName, TierUnavailable, Unsupported
 from tieredstore.records import FileRecord
 from tieredstore.testing.samples import Sample, publish, read_artifact, stage
 
@@ -273,6 +273,16 @@ def test_nothing_of_a_spool_stays_on_disk(tmp_path, servers, hub, monkeypatch):
     assert list(spooled.iterdir()) == []
 
 
+def test_a_generation_that_lacks_a_file_is_never_committed(hub):
+    old = publish(HubBackend(URL), "corpus", Sample.of({"train.bin": b"of the old one"}))
+    sample = Sample.of(FILES)
+    part = {path: data for path, data in FILES.items() if path != "train.bin"}
+    staging = stage(HubBackend(URL), "corpus", Sample(part, None, sample.generation))
+    with pytest.raises(CorruptData, match=r"'corpus/train.bin' was not staged"):
+        staging.publish(sample.head(), sample.records, old.generation)
+    assert read_artifact(HubBackend(URL), "corpus") == old.files
+
+
 # -- what the Hub does not take -----------------------------------------------------------------
 
 
@@ -349,3 +359,13 @@ def test_xet_is_left_to_the_hubs_library_where_the_server_chooses_it(hub, monkey
     assert ("me/prepared", "corpus/train.bin", LARGE) in sent
     assert not hub.seen("PUT")
     assert read_artifact(HubBackend(URL), "corpus") == FILES
+
+
+def test_a_token_that_cannot_be_one_is_refused_unseen(hub, monkeypatch):
+    with pytest.raises(ConfigError, match="no access token") as caught:
+        HubBackend(URL, token="s3cret word")
+    monkeypatch.setenv("HF_TOKEN", "s3crét")
+    with pytest.raises(TierUnavailable, match="no access token") as found:
+        HubBackend(URL).read_head("corpus")
+    assert "s3cr" not in str(caught.value) + str(found.value)
+    assert hub.log == []

@@ -163,7 +163,7 @@ class HubBackend(Readable, Publishable):
         """
         limits = Limits(f"{self.place}/{folder}")
         limits.check_count(head.files)
-        limits.check_name(folder)
+        limits.check_name(self._repo.path(folder))
         if self._repo.is_commit:
             raise TierUnavailable(f"{self.place}: is one commit; to publish, name a branch")
         try:

@@ -82,7 +82,7 @@ class HubClient:
     """
 
     def __init__(self, place: str, token: str | None, timeout: float, retry_for: float) -> None:
-        if token is not None and (not token.isascii() or not token.isprintable() or " " in token):
+        if token and not _is_token(token):
             raise ConfigError("token is no access token of the Hub")
         self.place = place
         self._token = token or None
@@ -107,7 +107,10 @@ class HubClient:
             return self._token
         from huggingface_hub import constants
 
-        return None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else hub().get_token()
+        found = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else hub().get_token()
+        if found and not _is_token(found):
+            raise TierUnavailable(f"{self.place}: HF_TOKEN, or the stored one, is no access token")
+        return str(found) if found else None
 
     def hidden(self, text: str) -> str:
         """Text of somebody else's, without the token."""
@@ -248,7 +251,13 @@ class HubClient:
             if self._http is None or self._process != os.getpid():
                 agent = f"tieredstore; hf_hub/{hub().__version__}"
                 limits = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
-                self._http = httpx2.Client(limits=limits, headers={"User-Agent": agent})
+                try:
+                    self._http = httpx2.Client(limits=limits, headers={"User-Agent": agent})
+                except (ValueError, ImportError, OSError) as error:
+                    raise TierUnavailable(
+                        f"{self.place}: no connections can be made with the proxies and "
+                        f"certificates that the environment names ({type(error).__name__})"
+                    ) from None
                 self._process = os.getpid()
                 weakref.finalize(self, self._http.close)
             return self._http
@@ -274,6 +283,10 @@ def hub() -> Any:
     except ImportError:
         raise TierUnavailable(_NOT_INSTALLED) from None
     return huggingface_hub
+
+
+def _is_token(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head
@@ -46,24 +46,48 @@ class Folder:
         self._records_of = records_of
         self.where = f"{api.repo.place}/{folder}"
 
-    def publish(self, head: Head, additions: Mapping[str, Addition], expected: Expected) -> None:
+    def publish(
+        self,
+        head: Head,
+        names: Iterable[str],
+        additions: Mapping[str, Addition],
+        expected: Expected,
+    ) -> None:
         """Commit a generation's files, and take away what only the one before had.
+
+        Parameters
+        ----------
+        head : Head
+            The generation.
+        names : iterable of str
+            Its files, of which none may be missing afterwards.
+        additions : mapping
+            What was staged, by path in the repository.
+        expected : str, None or ANY_HEAD
+            Tag of the head that is to be replaced.
 
         Raises
         ------
         HeadConflict
             When the head that lies there is not the expected one.
+        CorruptData
+            When a file was neither staged nor is there.
         """
+        wanted = self._paths(names)
         tried = False
 
         def plan(parent: str) -> Sequence[Operation] | None:
             nonlocal tried
             found = self._head_bytes(parent)
-            if tried and self._generation(found) == head.generation:
+            again = self._generation(found) == head.generation
+            if tried and again:
                 return None  # an attempt without an answer has come through
             check_expected(expected, found, f"{self.where}/{HEAD}")
             tried = True
             there = self._tree(parent)
+            missing = sorted(wanted - additions.keys() - (there.keys() if again else set()))
+            if missing:
+                raise CorruptData(f"{self.where}: {missing[0]!r} was not staged")
             old = (self._named(parent, found) or ()) if found is not None else ()
             gone = [p for p in old if p in there and p not in additions]
             new = [a for p, a in additions.items() if not _same(there.get(p), a)]
@@ -128,9 +152,11 @@ class Folder:
         assert found is not None
         try:
             head = Head.parse(found, self.where)
-            names = [*self._records_of(parent, head).files, RECORDS, HEAD]
+            return self._paths([*self._records_of(parent, head).files, RECORDS, HEAD])
         except (ManifestError, CorruptData):
             return None
+
+    def _paths(self, names: Iterable[str]) -> set[str]:
         return {self._api.repo.path(f"{self._folder}/{name}") for name in names}
 
     def _moved(self, parent: str, entry: Entry, target: str) -> Operation:

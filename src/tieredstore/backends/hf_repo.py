@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
@@ -115,6 +116,7 @@ class Limits:
 
     def __init__(self, where: str) -> None:
         self._where = where
+        self._lock = threading.Lock()
         self._seen: set[str] = set()
         self._entries: Counter[str] = Counter()
 
@@ -148,8 +150,9 @@ class Limits:
                 f"{self._where}/{path}: {size} bytes, the Hub takes {MAX_SIZE} in one file; "
                 "split it"
             )
-        for entry in (*parents(path), path):
-            self._count(entry)
+        with self._lock:
+            for entry in (*parents(path), path):
+                self._count(entry)
 
     def _count(self, entry: str) -> None:
         if entry in self._seen:

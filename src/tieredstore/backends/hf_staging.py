@@ -55,7 +55,7 @@ class HubStaging(Staging):
             spool.write(memoryview(data))
             self._uploads.add(Spooled(self._at(name), spool))
         additions = self._uploads.finish()
-        self._folder.publish(head, additions, expected)
+        self._folder.publish(head, records.files, additions, expected)
 
     def discard(self) -> None:
         """See `Staging.discard`; large objects that no commit names are the Hub's to collect."""
