@@ -89,11 +89,17 @@ def _s5cmd(program: str, job: Job) -> list[str]:
 
 
 def _rclone(program: str, job: Job) -> list[str]:
-    """With as many transfers at once as help it; its default is 4."""
+    """With as many transfers at once as help it; its default is 4.
+
+    Uploads go part by part in its S3 client and are not looked at afterwards: a sink that leaves
+    the parts as they are could not show them.
+    """
     server = f":s3,provider=Other,env_auth=true,list_version=2,endpoint='{job.endpoint}'"
-    there = f"{server},no_check_bucket=true:{job.bucket}/{job.prefix}"
-    ends = [there, job.folder] if job.verb == "restore" else [job.folder, there]
-    return [program, "--config", os.devnull, "copy", "--transfers", "64", *ends]
+    there = f"{server},no_check_bucket=true,no_head=true:{job.bucket}/{job.prefix}"
+    command = [program, "--config", os.devnull, "copy", "--transfers", "64"]
+    if job.verb == "restore":
+        return [*command, there, job.folder]
+    return [*command, "--multi-thread-cutoff", "1P", job.folder, there]
 
 
 def find(names: list[str], programs: dict[str, str]) -> tuple[list[Peer], dict[str, str]]:
