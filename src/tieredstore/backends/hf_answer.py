@@ -58,8 +58,8 @@ class Answer:
         self.where = where
         self.status = response.status_code
         # The Hub says what a file is where it redirects to its bytes, not where they are.
-        first = {} if before is None else before.first
-        self.first = {name: first.get(name) or self.header(name) for name in _KEPT}
+        first: dict[str, str] = {} if before is None else before.first
+        self.first: dict[str, str] = {name: first.get(name) or self.header(name) for name in _KEPT}
 
     def header(self, name: str) -> str:
         """One header, empty where it is missing."""
