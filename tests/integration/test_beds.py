@@ -1,4 +1,4 @@
-"""What tests and benchmarks stand on: a proxy that fails as told, Ceph's gateway, the S3 benchmark."""
+"""What tests and benchmarks stand on: a proxy that fails, Ceph's gateway, the S3 benchmark."""
 
 from __future__ import annotations
 
