@@ -205,6 +205,20 @@ def test_a_commit_whose_answer_is_lost_is_not_done_twice(servers, hub):
     assert len(hub.repos["me/prepared"].commits) == 2
 
 
+def test_one_generation_under_two_names_is_read_where_each_lies(hub):
+    backend, sample = HubBackend(URL), Sample.of(FILES)
+    heads = []
+    for name in ("late", "early"):
+        publish(backend, name, sample)
+        heads.append(backend.read_head(name).head)
+    publish(backend, "late", Sample.of({"a": b"1"}))
+    backend.read_head("early")
+    for name, head in zip(("late", "early"), heads, strict=True):
+        assert backend.read_records(name, head) == sample.records
+        with backend.source(name, head).open("train.bin") as reader:
+            assert reader.readinto(0, memoryview(bytearray(10))) == 10
+
+
 # -- killed -------------------------------------------------------------------------------------
 
 

@@ -31,7 +31,7 @@ from tieredstore.backends.hf_staging import HubStaging
 from tieredstore.errors import ConfigError, TierUnavailable
 from tieredstore.records import Records
 
-_PINNED: Final = 1024  # generations whose commit is remembered
+_PINNED: Final = 1024  # copies whose commit is remembered
 
 
 class HubBackend(Readable, Publishable):
@@ -71,7 +71,7 @@ class HubBackend(Readable, Publishable):
         self._files = Files(client, self._repo)
         self._now = _At(self._api, self._files, self._repo.revision)
         self._lock = threading.Lock()
-        self._pinned: OrderedDict[str, str] = OrderedDict()
+        self._pinned: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._owned: bool | None = None
 
     # -- reading --------------------------------------------------------------------------------
@@ -114,32 +114,32 @@ class HubBackend(Readable, Publishable):
             raise TierUnavailable(
                 f"{self.place}/{path}: the Hub does not say of which commit it is"
             )
-        self._pin(head.generation, commit)
+        self._pin((folder, head.generation), commit)
         return FoundHead(head, head.generation)
 
     def read_records(self, folder: str, head: Head) -> Records:
         """See `Readable.read_records`; at the commit of the head."""
-        return self._records_at(self._revision_of(head), folder, head)
+        return self._records_at(self._revision_of(folder, head), folder, head)
 
     def source(self, folder: str, head: Head | None) -> FileSource:
         """See `Readable.source`; all files at the commit of the head."""
         path_of = super().source(folder, head)._path_of  # noqa: SLF001
-        revision = self._repo.revision if head is None else self._revision_of(head)
+        revision = self._repo.revision if head is None else self._revision_of(folder, head)
         return HubSource(self, self._files, revision, path_of)
 
     def _records_at(self, revision: str, folder: str, head: Head) -> Records:
         return _At(self._api, self._files, revision).read_records(folder, head)
 
-    def _pin(self, generation: str, commit: str) -> None:
+    def _pin(self, copy: tuple[str, str], commit: str) -> None:
         with self._lock:
-            self._pinned[generation] = commit
-            self._pinned.move_to_end(generation)
+            self._pinned[copy] = commit
+            self._pinned.move_to_end(copy)
             if len(self._pinned) > _PINNED:
                 self._pinned.popitem(last=False)
 
-    def _revision_of(self, head: Head) -> str:
+    def _revision_of(self, folder: str, head: Head) -> str:
         with self._lock:
-            return self._pinned.get(head.generation, self._repo.revision)
+            return self._pinned.get((folder, head.generation), self._repo.revision)
 
     def _will_be_ours(self) -> bool:
         """Whether a repository that is not there is one that `begin` would create.
