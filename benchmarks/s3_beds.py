@@ -107,13 +107,22 @@ class Bed(ABC):
         """Seconds of processor time that its processes have used so far."""
         return sum(_processor_time(pid) for pid in self.pids())
 
-    def settle(self) -> None:
-        """Wait until it has stopped working on what was before, ten seconds at most."""
-        for _ in range(40):
-            before = self.worked()
-            time.sleep(0.25)
-            if self.worked() - before < 0.02:
-                return
+
+def busy() -> float:
+    """Seconds of processor time that everything on this machine has used so far."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    user, nice, system, _, _, irq, softirq, steal = map(int, fields[:8])
+    return (user + nice + system + irq + softirq + steal) / _TICKS
+
+
+def settle(patience: float) -> None:
+    """Wait until the machine works on nothing, so many seconds at most."""
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        before = busy()
+        time.sleep(0.25)
+        if busy() - before < 0.05:
+            return
 
 
 def _processor_time(pid: int) -> float:

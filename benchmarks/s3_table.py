@@ -19,6 +19,7 @@ _HEADS = (
     "cpu s/GiB",
     "peak MiB",
     "server cpu s",
+    "others cpu s",
     f"wall / {BASE}",
     f"operation / {BASE}",
 )
@@ -71,7 +72,7 @@ def _case(
 def _medians(rows: Sequence[Row]) -> dict[str, float]:
     """The median of everything measured, and the shortest wall time."""
     summed = [{**row, "cpu": row["user"] + row["system"]} for row in rows]
-    keys = ("wall", "cpu", "peak_mib", "server", "operation")
+    keys = ("wall", "cpu", "peak_mib", "server", "others", "operation")
     found = {
         key: statistics.median(row[key] for row in summed)
         for key in keys
@@ -92,6 +93,7 @@ def _cells(got: dict[str, float], size: int, count: int | None, base: float | No
         f"{got['cpu'] * GIB / size:.2f}",
         f"{got['peak_mib']:.0f}",
         f"{got['server']:.2f}",
+        f"{got['others']:.2f}",
         "" if base is None else f"{got['wall'] / base:.2f}",
         "" if base is None or operation is None else f"{operation / base:.2f}",
     ]
