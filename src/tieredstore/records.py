@@ -302,11 +302,15 @@ def entries(data: bytes | mmap.mmap) -> list[FileRecord]:
 
 
 def groups(blocks: list[Block], size: int) -> list[list[Block]]:
-    """Neighbouring blocks together, up to ``size`` bytes (at least one block)."""
+    """Neighbouring blocks together, up to ``size`` bytes (at least one block).
+
+    Only the last group has less than half of ``size``: where blocks are long and short ones lie
+    between them, a group is longer rather. No place takes any number of short pieces.
+    """
     found: list[list[Block]] = []
     filled = size
     for block in blocks:
-        if filled + block.length > size:
+        if filled + block.length > size and 2 * filled >= size:
             found.append([])
             filled = 0
         found[-1].append(block)

@@ -21,6 +21,7 @@ from tieredstore.records import (
     block_digest,
     entries,
     find,
+    groups,
     head_of,
     pack_block,
     require,
@@ -274,3 +275,15 @@ def test_entries_are_the_files_without_their_blocks():
     ]
     with pytest.raises(ManifestError):
         entries(records.emit().replace(b"b/c", b"../"))
+
+
+@pytest.mark.parametrize("lengths", [[MAX_BLOCK, 1] * 3, [1, MAX_BLOCK] * 3, [1] * 5, [BLOCK] * 40])
+def test_only_the_last_group_of_blocks_is_short(lengths):
+    offsets = [sum(lengths[:n]) for n in range(len(lengths))]
+    blocks = [Block(at, length, b"") for at, length in zip(offsets, lengths, strict=True)]
+    size = 16 * BLOCK
+    found = groups(blocks, size)
+    assert [block for group in found for block in group] == blocks
+    filled = [sum(block.length for block in group) for group in found]
+    assert all(size <= 2 * f < 2 * (size + MAX_BLOCK) for f in filled[:-1])
+    assert [group for part in found for group in groups(part, size)] == found
