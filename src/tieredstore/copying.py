@@ -1,18 +1,25 @@
-"""Copy a generation from the first tier down to another one: what promote and populate share."""
+"""Copy a generation from the first tier down to another one, and what is looked at before.
+
+Shared by promote, populate and compose.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tieredstore.artifact import Head
 from tieredstore.backend import Expected, Publishable
 from tieredstore.chain import Chain
-from tieredstore.errors import ArtifactExists, CorruptData
+from tieredstore.errors import ArtifactExists, CorruptData, RecipeConflict, TierUnavailable
+from tieredstore.fetching import Copy
 from tieredstore.names import check_case_clashes, parents
+from tieredstore.packing import Packing
 from tieredstore.records import FileRecord, Records
-from tieredstore.tier import Located, Tier
-from tieredstore.transfer import Copy, Transfer
+from tieredstore.shards import worth_packing
+from tieredstore.tier import AUTO, UNREACHABLE, Located, Tier
+from tieredstore.transfer import Transfer
 from tieredstore.workers import within
 
 
@@ -77,13 +84,19 @@ class Descent:
         backend = tier.backend
         assert isinstance(backend, Publishable)
         what = f"tier {tier.name!r}"
-        within(tier.deadline, lambda: self._check_names(tier, there), what)
+        within(tier.deadline, lambda: check_names(there, self.name, self.records), what)
         folder = tier.layout.folder(self.name)
-        staging = within(tier.deadline, lambda: backend.begin(folder, self.head), what)
+        packing = self._packing(tier)
+        head = self.head if packing is None else packing.head(self.head)
+        staging = within(tier.deadline, lambda: backend.begin(folder, head), what)
         reporter.started(self.verb, self.name, sum(f.size for f in files))
         transfer = Transfer(self.copies, staging, reporter, tier.name, tier.deadline)
-        moved = transfer.move(files)
-        within(seconds, lambda: staging.publish(self.head, self.records, expected), what)
+        if packing is None:
+            moved = transfer.move(files)
+        else:
+            moved = transfer.move_open(packing.files())
+            within(seconds, partial(packing.put_index, staging), what)
+        within(seconds, lambda: staging.publish(head, self.records, expected), what)
         reporter.finished(self.verb, self.name, f"{tier.backend.place}/{folder}")
         first = self.copies[0].tier
         if first in moved.damaged:
@@ -92,16 +105,49 @@ class Descent:
             raise CorruptData(f"the copy in {first!r} is damaged ({problem}); verify it")
         return moved.size
 
-    def _check_names(self, tier: Tier, there: Located) -> None:
-        """Refuse names that the place cannot keep apart, and artifacts inside one another."""
-        if not tier.backend.keeps_case:
-            check_case_clashes(self.records.files, tier.backend.place)
-        if there.head is not None:
-            return
-        for above in parents(self.name):
-            if tier.backend.read_head(tier.layout.folder(above)) is not None:
-                raise ArtifactExists(f"{self.name}: lies inside {above!r} in tier {tier.name!r}")
-        for found in tier.backend.folders(tier.layout.inner(self.name)):
-            name = tier.layout.name_of(found)
-            if name is not None and name.startswith(f"{self.name}/"):
-                raise ArtifactExists(f"{self.name}: holds {name!r} in tier {tier.name!r}")
+    def _packing(self, tier: Tier) -> Packing | None:
+        """Shards instead of the files, where the tier wants that and there are many."""
+        if tier.pack != AUTO or not worth_packing(self.records):
+            return None
+        return Packing.of(self.records)
+
+
+def check_names(there: Located, name: str, records: Records) -> None:
+    """Refuse names that the place cannot keep apart, and artifacts inside one another."""
+    tier = there.tier
+    if not tier.backend.keeps_case:
+        check_case_clashes(records.files, tier.backend.place)
+    if there.head is not None:
+        return
+    for above in parents(name):
+        if tier.backend.read_head(tier.layout.folder(above)) is not None:
+            raise ArtifactExists(f"{name}: lies inside {above!r} in tier {tier.name!r}")
+    for found in tier.backend.folders(tier.layout.inner(name)):
+        inside = tier.layout.name_of(found)
+        if inside is not None and inside.startswith(f"{name}/"):
+            raise ArtifactExists(f"{name}: holds {inside!r} in tier {tier.name!r}")
+
+
+def check_replaceable(there: Located, name: str, head: Head) -> None:
+    """Refuse to replace what may be the only copy of something else.
+
+    Raises
+    ------
+    TierUnavailable
+        When the tier did not say what it has.
+    RecipeConflict
+        When it holds the artifact made by another recipe, or by an unknown one.
+    """
+    if there.state == UNREACHABLE:
+        raise TierUnavailable(there.detail)
+    if not there.present:
+        return  # nothing that could be used is there
+    if there.head is not None and there.head.generation == head.generation:
+        return
+    known = None if there.head is None else there.head.recipe
+    if known is None or head.recipe is None or not head.recipe.same_as(known):
+        differences = head.recipe.differences(known) if head.recipe and known else "recipe unknown"
+        raise RecipeConflict(
+            f"{name}: tier {there.tier.name!r} holds it made otherwise ({differences}); "
+            f"replace it with replace=True or --force"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ from tieredstore.adopting import adopt_in_place
 from tieredstore.artifact import Head
 from tieredstore.backend import ANY_HEAD, Publishable
 from tieredstore.chain import Chain
-from tieredstore.copying import Descent
+from tieredstore.copying import Descent, check_replaceable
 from tieredstore.errors import (
     ArtifactNotFound,
     EvictRefused,
@@ -21,11 +20,13 @@ from tieredstore.errors import (
     RecipeConflict,
     TieredStoreError,
     TierUnavailable,
+    overtaken,
     reason,
     writing_to,
 )
+from tieredstore.fetching import Copy
+from tieredstore.records import Records
 from tieredstore.tier import DAMAGED, PARTIAL, UNMANAGED, UNREACHABLE, WHOLE, Located, Tier
-from tieredstore.transfer import Copy
 from tieredstore.verifying import verify_copy
 from tieredstore.workers import PUBLISH_DEADLINE, together, within
 
@@ -134,46 +135,31 @@ class Promotion:
         """Copy; ``None`` when somebody else published meanwhile, and another look is due."""
         try:
             return self._copy(tier, there, source, head)
-        except HeadConflict:
-            return None
-        except TierUnavailable as error:
-            if error.writing and error.errno == errno.ENOENT:
-                return None  # another that moves this generation has published the stage
+        except (HeadConflict, TierUnavailable) as error:
+            if overtaken(error):
+                return None
             raise
 
     def _check_replaceable(self, there: Located, head: Head) -> None:
-        if there.state == UNREACHABLE:
-            raise TierUnavailable(there.detail)
-        if not there.present or self._replace:
-            return  # nothing that could be used is there
-        if there.head is not None and there.head.generation == head.generation:
+        if self._replace and there.state != UNREACHABLE:
             return
-        known = None if there.head is None else there.head.recipe
-        if known is None or head.recipe is None or not head.recipe.same_as(known):
-            differences = (
-                head.recipe.differences(known) if head.recipe and known else "recipe unknown"
-            )
-            raise RecipeConflict(
-                f"{self._name}: tier {there.tier.name!r} holds it made otherwise ({differences}); "
-                f"replace it with replace=True or --force"
-            )
+        check_replaceable(there, self._name, head)
 
     def _copy(self, tier: Tier, there: Located, source: Located, head: Head) -> TierOutcome:
         records = source.records()
-        copies = [source.copy(), *self._others(source, head)]
+        copies = [source.copy(records), *self._others(source, head, records)]
         descent = Descent(self._chain, self._name, "promote", head, records, copies)
         expected = ANY_HEAD if there.state == DAMAGED else there.tag
         size = descent.move(there, list(records.files.values()), expected, PUBLISH_DEADLINE)
         return TierOutcome(tier.name, COPIED, "", size)
 
-    def _others(self, source: Located, head: Head) -> list[Copy]:
+    def _others(self, source: Located, head: Head, records: Records) -> list[Copy]:
         """Other copies of the generation, where the first tier has only some of its files."""
         if source.state == WHOLE:
             return []
         below = self._chain.locate(self._name)[1:]
-        return [
-            w.copy() for w in below if w.head is not None and w.head.generation == head.generation
-        ]
+        same = [w for w in below if w.head and w.head.generation == head.generation]
+        return [w.copy(records) for w in same]
 
 
 def _has(there: Located, head: Head) -> bool:
