@@ -327,11 +327,19 @@ class Publishable(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A run of bytes of a file that lies in the place: its path, where it begins, its length."""
+    """A run of bytes of a file that lies in the place: the file as it is now, from where, how many.
 
-    path: str
+    The file's tag says which version of it is meant.
+    """
+
+    file: FileStat
     offset: int
     length: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of the file."""
+        return self.offset == 0 and self.length == self.file.size
 
 
 class Composable(ABC):
@@ -339,7 +347,20 @@ class Composable(ABC):
 
     @abstractmethod
     def compose(self, file: FileRecord, segments: Sequence[Segment]) -> None:
-        """Make ``file`` of these segments, one after the other; their bytes stay in the place."""
+        """Make ``file`` of these segments, one after the other; their bytes stay in the place.
+
+        Where it returns, the file is staged and has the right length. What the place copies by
+        itself is not compared with the blocks of ``file``; what passes this machine is.
+
+        Raises
+        ------
+        Unsupported
+            When the place cannot put these together; nothing has been staged.
+        ArtifactChanged
+            When a file is another version now, as far as the place can tell.
+        CorruptData
+            When bytes that passed this machine differ from the blocks.
+        """
 
 
 OnWait = Callable[[str], None]

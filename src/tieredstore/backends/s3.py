@@ -14,14 +14,17 @@ from urllib.parse import urlsplit
 from tieredstore.artifact import MAX_HEAD, Head
 from tieredstore.backend import (
     ANY_HEAD,
+    Composable,
     Expected,
     FileReader,
     FileSource,
     FileStat,
     FileWriter,
+    Segment,
     Staging,
 )
 from tieredstore.backends.s3_access import Access, preset_of
+from tieredstore.backends.s3_compose import Composition
 from tieredstore.backends.s3_heads import Heads
 from tieredstore.backends.s3_objects import Lost, ObjectReader, Objects, ObjectSource
 from tieredstore.backends.s3_upload import PartsWriter, SmallWriter, Uploads, piece
@@ -180,7 +183,7 @@ class S3Backend(KeyedBackend):
         self.objects.delete(keys)
 
 
-class S3Staging(KeyedStaging):
+class S3Staging(KeyedStaging, Composable):
     """Keys below the generation, large ones in parts."""
 
     parallel = 8
@@ -200,6 +203,11 @@ class S3Staging(KeyedStaging):
         if file.size <= piece(file.size):
             return SmallWriter(self._s3.objects, key, file.size)
         return PartsWriter(self._s3.uploads, key, file)
+
+    def compose(self, file: FileRecord, segments: Sequence[Segment]) -> None:
+        """See `Composable.compose`."""
+        key = self._key(file.path)
+        Composition(self._s3.access, self._s3.uploads, key, file).run(segments)
 
     def discard(self) -> None:
         """See `Staging.discard`; unfinished uploads too."""

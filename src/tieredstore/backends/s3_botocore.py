@@ -12,12 +12,19 @@ from typing import Any, Final
 
 from tieredstore.backend import FileStat
 from tieredstore.backends.s3_objects import Lost, Objects, missing, one_line
-from tieredstore.errors import ArtifactChanged, ManifestError, TierUnavailable, reason
+from tieredstore.errors import (
+    ArtifactChanged,
+    ManifestError,
+    TierUnavailable,
+    Unsupported,
+    reason,
+)
 
 _REFUSED: Final = frozenset({401, 403})
 _FOUND_ANOTHER: Final = frozenset({409, 412})
 _MISSING: Final = 404
 _PAST_END: Final = 416
+_UNKNOWN: Final = frozenset({405, 501})
 
 
 class Botocore(Objects):
@@ -123,6 +130,8 @@ def _refusal(error: Any, where: str) -> Exception:
     if status == _PAST_END:
         return EOFError(where)
     said = one_line(str(error))
+    if status in _UNKNOWN:
+        return Unsupported(f"{where}: {said}")
     if status in _REFUSED:
         return PermissionError(errno.EACCES, f"access denied ({said})", where)
     return TierUnavailable(f"{where}: {said}")

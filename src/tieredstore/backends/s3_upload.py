@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -111,6 +111,12 @@ class Uploads:
                     break
             time.sleep(min(0.2 * 2**attempt, 5.0) if attempt < TRIES else 0)
         raise TierUnavailable(f"{where}: {one_line(problem)}")
+
+    def complete(self, path: str, upload: str, tags: Mapping[int, str]) -> None:
+        """Put the parts together, given by their numbers and ETags."""
+        parts = [{"PartNumber": number, "ETag": tags[number]} for number in sorted(tags)]
+        ended = {"UploadId": upload, "MultipartUpload": {"Parts": parts}}
+        self.ask("complete_multipart_upload", path, **ended)
 
     def _put(self, url: str, data: memoryview) -> tuple[int, str, str]:
         headers = self._access.signed("PUT", url, data)
@@ -255,13 +261,7 @@ class PartsWriter(FileWriter):
         if len(tags) != len(self._planned):
             place = f"{self._uploads.objects.place}/{self._path}"
             raise TierUnavailable(f"{place}: {len(tags)} parts, expected {len(self._planned)}")
-        parts = [{"PartNumber": number, "ETag": tags[number]} for number in sorted(tags)]
-        self._uploads.ask(
-            "complete_multipart_upload",
-            self._path,
-            UploadId=self._upload,
-            MultipartUpload={"Parts": parts},
-        )
+        self._uploads.complete(self._path, self._upload, tags)
 
     def abort(self) -> None:
         """See `FileWriter.abort`: parts stay only where the server failed, to be gone on with."""
