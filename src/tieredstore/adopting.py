@@ -12,9 +12,10 @@ from tieredstore.artifact import canonical, digest128
 from tieredstore.backend import Readable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import CorruptData
+from tieredstore.fetching import Copy
 from tieredstore.names import check_files
 from tieredstore.records import FileRecord, Records, head_of
-from tieredstore.transfer import Copy, Transfer
+from tieredstore.transfer import Transfer
 
 
 def unmanaged_records(backend: Readable, folder: str, files: Sequence[str]) -> list[FileRecord]:

@@ -22,6 +22,7 @@ FORMAT: Final = 1
 MAX_HEAD: Final = 64 * 1024  # bytes
 HEAD: Final = ".tieredstore.json"
 RECORDS: Final = ".tieredstore.records"
+SHARDS: Final = ".tieredstore.shards"  # the index; what else begins so is of a packed copy too
 _GENERATION: Final = re.compile(r"[0-9a-z][0-9a-z-]{7,63}")
 _HEX128: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -151,6 +152,14 @@ def _flat(identity: Mapping[str, object]) -> dict[str, object]:
 
 
 @dataclass(frozen=True, slots=True)
+class Shards:
+    """The index of a packed copy, see ``shards.py``: its bytes, and their 128-bit XXH3 in hex."""
+
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """The small half of a manifest: enough to know a generation and to check its records.
 
@@ -176,6 +185,8 @@ class Head:
         ``"folder"``, or ``"file"`` for a single file with its manifest beside it.
     created : int
         Unix time in seconds.
+    shards : Shards or None
+        Small files lie in shards: of this copy only, copies in other tiers need not be packed.
     """
 
     generation: str
@@ -187,6 +198,7 @@ class Head:
     data: str = ""
     kind: str = "folder"
     created: int = 0
+    shards: Shards | None = None
 
     def emit(self) -> bytes:
         """The head as it is written.
@@ -208,6 +220,8 @@ class Head:
             "data": self.data,
             "recipe": None if self.recipe is None else self.recipe.to_json(),
         }
+        if self.shards is not None:
+            body["shards"] = {"size": self.shards.size, "digest": self.shards.digest}
         try:
             body["check"] = digest128(canonical(body))
             data = json.dumps(body, allow_nan=False).encode()
@@ -247,8 +261,9 @@ class Head:
             raise ManifestError(f"data lies at {data!r}, expected '' or the generation")
         if kind not in {"folder", "file"}:
             raise ManifestError(f"kind {kind!r}, expected 'folder' or 'file'")
-        if not _HEX128.fullmatch(records["digest"]):
-            raise ManifestError("the digest of the records is no 128-bit digest")
+        for key in ("records", "shards"):
+            if key in body and not _HEX128.fullmatch(body[key]["digest"]):
+                raise ManifestError(f"the digest of the {key} is no 128-bit digest")
         return cls(
             generation=generation,
             files=_count(body["files"], "files"),
@@ -259,7 +274,12 @@ class Head:
             data=data,
             kind=kind,
             created=_count(body["created"], "created"),
+            shards=_shards(body["shards"]) if "shards" in body else None,
         )
+
+
+def _shards(found: dict[str, Any]) -> Shards:
+    return Shards(_count(found["size"], "shards"), found["digest"])
 
 
 def _head_body(data: bytes, where: str) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from tieredstore.artifact import Recipe, new_generation
 from tieredstore.backend import ANY_HEAD
 from tieredstore.chain import Chain
 from tieredstore.errors import InvalidName, TierUnavailable, writing_to
+from tieredstore.fetching import Copy
 from tieredstore.names import check_case_clashes, check_files
 from tieredstore.records import FileRecord, Records, head_of
 from tieredstore.staged import Staged
-from tieredstore.transfer import Copy, Transfer
+from tieredstore.transfer import Transfer
 
 
 class Build:

@@ -30,7 +30,7 @@ from tieredstore.errors import (
 from tieredstore.names import Layout
 from tieredstore.reporter import SILENT, Reporter
 from tieredstore.store import TieredStore
-from tieredstore.tier import Tier
+from tieredstore.tier import NEVER, Tier, check_pack
 from tieredstore.workers import within
 
 CONFIG_VARIABLE: Final = "TIEREDSTORE_CONFIG"
@@ -52,6 +52,7 @@ _POLICY: Final = {
     "adopt": "bool",
     "deadline": "seconds",
     "populate": "bool",
+    "pack": "str",
     "layout": "str",
     "also_read": "texts",
 }
@@ -241,6 +242,10 @@ class _Source:
         backend = self._backend(self._kind(row, where), row, where)
         if number == 1:
             _check_first(backend, where)
+        try:
+            check_pack(row.get("pack", NEVER), backend)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
         if backend.remote and _is_set(OFFLINE_VARIABLE):
             backend = OfflineBackend(backend.place, _OFFLINE)
         return Tier(
@@ -252,6 +257,7 @@ class _Source:
             adopt=row.get("adopt", isinstance(backend, LocalBackend)),
             deadline=float(row.get("deadline", 30.0)),
             populate=row.get("populate", False),
+            pack=row.get("pack", NEVER),
         )
 
     def _kind(self, row: Mapping[str, Any], where: str) -> type[Readable]:

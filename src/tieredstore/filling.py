@@ -26,13 +26,14 @@ from tieredstore.errors import (
     TierUnavailable,
     reason,
 )
+from tieredstore.fetching import Copy
 from tieredstore.ledger import Ledger, Seen
 from tieredstore.names import check_file
 from tieredstore.promoting import Promotion
 from tieredstore.records import FileRecord, Records, head_of
 from tieredstore.staged import move_in
 from tieredstore.tier import Tier
-from tieredstore.transfer import Copy, Transfer
+from tieredstore.transfer import Transfer
 from tieredstore.workers import PUBLISH_DEADLINE, within
 
 _TRIES: Final = 20

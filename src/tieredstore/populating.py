@@ -146,7 +146,7 @@ class Populating:
         missing = [record for f, record in records.files.items() if f in wanted - held]
         if not missing:
             return
-        descent = Descent(self._chain, self._name, "populate", head, records, [first.copy()])
+        descent = Descent(self._chain, self._name, "populate", head, records, [first.copy(records)])
         seconds = patience(tier.deadline, sum(f.size for f in missing))
         try:
             descent.move(there, missing, there.tag, seconds)

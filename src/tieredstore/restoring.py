@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -261,11 +262,12 @@ class Restoration:
     ) -> None:
         """Move files into the stage of their generation, and publish it."""
         first, reporter = self._first, self._chain.reporter
+        head = replace(head, shards=None)  # files lie here as they are
         with writing_to(first.tier.name):
             staging = first.backend.begin(first.tier.layout.folder(self._name), head)
         reporter.started("restore", self._name, sum(f.size for f in needed))
         for sharing, files in self._shared_out(same, needed):
-            copies = [w.copy() for w in sharing]
+            copies = [w.copy(records) for w in sharing]
             deadline = first.tier.deadline
             transfer = Transfer(copies, staging, reporter, first.tier.name, deadline)
             try:

@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tieredstore.backend import FileReader, FileWriter
-from tieredstore.records import BLOCK, Block, FileRecord, block_digest, groups
+from tieredstore.fetching import Copies, views
+from tieredstore.packed import WINDOW
+from tieredstore.records import BLOCK, Block, FileRecord, block_digest, groups, pack_block
 
 RUN: Final = 32 << 20  # bytes of a large file that one task moves
 _BATCH: Final = 64  # small files that one task moves
+_PACKED: Final = 4096  # likewise, where many of them come by one request
 
 
 class OpenFile:
@@ -20,6 +23,8 @@ class OpenFile:
 
     Attributes
     ----------
+    at_once : int
+        Bytes that are read and written together at least.
     known : bool
         Its blocks are known and compared; otherwise it is measured.
     held : bool
@@ -27,6 +32,8 @@ class OpenFile:
     left : int
         Runs that have not been moved yet.
     """
+
+    at_once = 0
 
     def __init__(self, record: FileRecord) -> None:
         self.record = record
@@ -37,6 +44,24 @@ class OpenFile:
         self.left = 0
         self.lock = threading.Lock()
         self.tables: dict[int, bytes] = {}
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The artifact's files that are whole when this one is."""
+        return (self.record.path,)
+
+    def counted(self, blocks: Sequence[Block]) -> int:
+        """How many bytes of the artifact these blocks are."""
+        return sum(b.length for b in blocks)
+
+    def fill(self, copies: Copies, blocks: list[Block], buffer: memoryview) -> bool:
+        """Read verified blocks; false when they are damaged, and only being compared."""
+        digests = copies.fetch(self.record, blocks, buffer)
+        if not self.known and digests:
+            table = b"".join(pack_block(b.length, d) for b, d in zip(blocks, digests, strict=True))
+            with self.lock:
+                self.tables[blocks[0].offset] = table
+        return bool(digests)
 
     def finished(self) -> FileRecord:
         """The file's record, with the blocks that were measured."""
@@ -59,29 +84,49 @@ class Part:
         return sum(b.length for b in self.run)
 
 
-def batches(
-    files: Sequence[OpenFile], longest: Callable[[int], int], threads: int
-) -> Iterator[deque[Part]]:
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How files become tasks.
+
+    Attributes
+    ----------
+    longest : callable
+        Bytes that one task moves at most of a file of so many bytes: `RUN`, or all of them where
+        its blocks have to be written in order.
+    files, size : int
+        How many small files one task moves, and how many bytes of them.
+    """
+
+    longest: Callable[[int], int]
+    files: int = _BATCH
+    size: int = RUN
+
+    @classmethod
+    def for_packed(cls, longest: Callable[[int], int]) -> Cut:
+        """Tasks for files that come by few requests from shards."""
+        return cls(longest, _PACKED, WINDOW)
+
+
+def batches(files: Sequence[OpenFile], cut: Cut, threads: int) -> Iterator[deque[Part]]:
     """Runs of large files one by one; small files many together, to spare the hand-over.
 
     Parameters
     ----------
     files : sequence of OpenFile
         What is to be moved.
-    longest : callable
-        Bytes that one task moves at most of a file of so many bytes: `RUN`, or all of them where
-        its blocks have to be written in order.
+    cut : Cut
+        How.
     threads : int
         How many move them: each gets several batches, so that none is left with nothing to do.
     """
-    most = max(1, min(_BATCH, len(files) // (4 * threads)))
+    most = max(1, min(cut.files, len(files) // (4 * threads)))
     batch: deque[Part] = deque()
     size = 0
     for file in files:
-        for run in _runs_of(file, longest(file.record.size)):
+        for run in _runs_of(file, cut.longest(file.record.size)):
             batch.append(Part(file, run))
             size += batch[-1].size
-            if size >= RUN or len(batch) >= most:
+            if size >= cut.size or len(batch) >= most:
                 yield batch
                 batch, size = deque(), 0
     if batch:
@@ -98,14 +143,6 @@ def _runs_of(file: OpenFile, size: int) -> list[list[Block]]:
 def _cut(size: int) -> Iterator[Block]:
     for offset in range(0, size, BLOCK):
         yield Block(offset, min(BLOCK, size - offset), b"")
-
-
-def views(blocks: list[Block], buffer: memoryview) -> Iterator[memoryview]:
-    """The part of ``buffer`` that each of these neighbouring blocks lies in."""
-    start = blocks[0].offset
-    for block in blocks:
-        begin = block.offset - start
-        yield buffer[begin : begin + block.length]
 
 
 def mismatch(blocks: list[Block], buffer: memoryview) -> Block | None:

@@ -9,11 +9,12 @@ from functools import partial
 from typing import BinaryIO, cast
 
 from tieredstore.artifact import Head
+from tieredstore.backend import FileSource
 from tieredstore.chain import Chain
 from tieredstore.errors import CorruptData, NoSuchFile, TieredStoreError, reason
+from tieredstore.fetching import Copy, shown
 from tieredstore.records import Block, FileRecord, block_digest
 from tieredstore.tier import PARTIAL, WHOLE, Located
-from tieredstore.transfer import Copy
 from tieredstore.workers import patience, within
 
 
@@ -26,6 +27,7 @@ class VerifiedStream(io.RawIOBase):
         self._record = record
         self._blocks: Iterator[Block] = record.blocks()
         self._rest = memoryview(b"")
+        self._sources: dict[str, FileSource] = {}
 
     def readable(self) -> bool:
         """Always."""
@@ -64,13 +66,16 @@ class VerifiedStream(io.RawIOBase):
         raise CorruptData(f"{self._record.path}: no copy is left ({'; '.join(problems)})")
 
     def _read(self, copy: Copy, block: Block) -> bytes:
-        path = copy.path(self._record.path)
+        source = self._sources.get(copy.tier)
+        if source is None:
+            source = self._sources[copy.tier] = copy.source()
         data = bytearray(block.length)
-        with copy.backend.open(path) as reader:
+        with source.open(self._record.path) as reader:
             got = reader.readinto(block.offset, memoryview(data))
         if got != block.length or block_digest(data) != block.digest:
             raise CorruptData(
-                f"{copy.backend.place}/{path}: byte {block.offset} on differs from the manifest"
+                f"{shown(copy, source, self._record.path)}: byte {block.offset} on "
+                "differs from the manifest"
             )
         return bytes(data)
 
@@ -91,7 +96,7 @@ def open_verified(chain: Chain, name: str, file: str) -> BinaryIO:
         record = records.files.get(file)
         if record is None:
             raise NoSuchFile(f"{name}: no file {file!r} in this generation")
-        copies = [w.copy() for w in usable if _same(w, where.head) and _holds(w, file)]
+        copies = [w.copy(records) for w in usable if _same(w, where.head) and _holds(w, file)]
         if not copies:
             why[where.tier.name] = f"only some files are there, not {file}"
             continue

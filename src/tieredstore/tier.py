@@ -14,14 +14,33 @@ from functools import partial
 from tieredstore.artifact import Head, Recipe
 from tieredstore.backend import Publishable, Readable
 from tieredstore.backends.local import LocalBackend
-from tieredstore.errors import ManifestError, TieredStoreError, reason
+from tieredstore.errors import ConfigError, ManifestError, TieredStoreError, reason
+from tieredstore.fetching import Copy
 from tieredstore.names import Layout
 from tieredstore.records import Records
-from tieredstore.transfer import Copy
 from tieredstore.workers import patience, within
 
 WHOLE, PARTIAL, UNMANAGED = "whole", "partial", "unmanaged"
 PENDING, ABSENT, DAMAGED, UNREACHABLE = "pending", "absent", "damaged", "unreachable"
+AUTO, NEVER = "auto", "never"
+
+
+def check_pack(pack: str, backend: Readable) -> None:
+    """Refuse ``pack`` where it means nothing.
+
+    Raises
+    ------
+    ConfigError
+        For other words than ``auto`` and ``never``, and for places that are mounted or only read.
+    """
+    if pack not in {AUTO, NEVER}:
+        raise ConfigError(f"pack is {pack!r}, expected {AUTO!r} or {NEVER!r}")
+    if pack == AUTO and (isinstance(backend, LocalBackend) or not isinstance(backend, Publishable)):
+        kind = "a folder" if isinstance(backend, Publishable) else "only read"
+        raise ConfigError(
+            f"pack is {pack!r}, but {backend.place} is {kind}: files are packed in object stores "
+            f"and on the Hub; remove it"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +66,13 @@ class Tier:
         second more for each MiB of those).
     populate : bool
         A restore that is served from farther down the chain leaves a copy here.
+    pack : str
+        ``auto``: of more than some thousand small files, shards are kept; ``never``.
+
+    Raises
+    ------
+    ConfigError
+        When it is to pack, and its place cannot.
     """
 
     name: str
@@ -57,6 +83,11 @@ class Tier:
     adopt: bool = False
     deadline: float = 30.0
     populate: bool = False
+    pack: str = NEVER
+
+    def __post_init__(self) -> None:
+        """Refuse what the place cannot do."""
+        check_pack(self.pack, self.backend)
 
     @property
     def writable(self) -> bool:
@@ -167,10 +198,10 @@ class Located:
         copy, there = self.copy(), self.listed()
         return {f for f in files if copy.path(f) in there}
 
-    def copy(self) -> Copy:
-        """The same, as something to move files from."""
+    def copy(self, records: Records | None = None) -> Copy:
+        """The same, as something to move files from; a packed one needs its records for that."""
         tier = self.tier
-        return Copy(tier.name, tier.backend, self.folder, self.head, tier.deadline)
+        return Copy(tier.name, tier.backend, self.folder, self.head, tier.deadline, records)
 
     def serves(self, recipe: Recipe | None) -> bool:
         """Whether this is what was asked for; an unknown recipe is accepted, and said so."""

@@ -51,11 +51,11 @@ def verify_copy(located: Located, name: str, reporter: Reporter) -> Verified:
         return Verified(tier, ok=False, problems=(located.detail or state,), state=state)
     generation = located.head.generation
     try:
-        records = located.records().files
-        here = located.holding(records)
-        files = [f for f in records.values() if f.path in here]
+        records = located.records()
+        here = located.holding(records.files)
+        files = [f for f in records.files.values() if f.path in here]
         reporter.started("verify", name, sum(f.size for f in files))
-        moved = Transfer([located.copy()], None, reporter).compare(files)
+        moved = Transfer([located.copy(records)], None, reporter).compare(files)
     except (OSError, TieredStoreError) as error:
         why = reason(error)
         return Verified(tier, ok=False, generation=generation, problems=(why,), state=state)

@@ -16,6 +16,7 @@ from tieredstore.backend import FileReader, FileSource, FileWriter, Staging
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import CorruptData, TierTimeout
+from tieredstore.fetching import Copy
 from tieredstore.records import BLOCK, FileRecord
 from tieredstore.reporter import Reporter
 from tieredstore.runs import RUN
@@ -28,7 +29,7 @@ from tieredstore.testing.samples import (
     read_whole,
     table_of,
 )
-from tieredstore.transfer import Copy, Transfer
+from tieredstore.transfer import Transfer
 
 
 def random_bytes(size, seed=1):

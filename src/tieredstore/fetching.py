@@ -1,0 +1,283 @@
+"""Reading verified bytes from the first of several copies that gives them right.
+
+A run of blocks that one copy cannot give is fetched again, then from the next copy of the same
+generation. A copy that fails is not asked again; what differs from the manifest is noted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from tieredstore.artifact import Head
+from tieredstore.backend import FileSource, Readable
+from tieredstore.errors import CorruptData, TieredStoreError, TierUnavailable, reason
+from tieredstore.packed import PackedSource
+from tieredstore.records import BLOCK, Block, FileRecord, Records, block_digest
+from tieredstore.reporter import Reporter
+from tieredstore.shards import shard_name
+from tieredstore.workers import Watch, patience
+
+DEADLINE: Final = 60.0  # seconds that one read or write may take, and more for what is large
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One generation in one tier; no ``head``: unmanaged data; each read has a ``deadline``.
+
+    ``records`` are needed to read from a copy that is packed.
+    """
+
+    tier: str
+    backend: Readable
+    folder: str
+    head: Head | None
+    deadline: float = DEADLINE
+    records: Records | None = None
+
+    @property
+    def packed(self) -> bool:
+        """Whether small files lie in shards."""
+        return self.head is not None and self.head.shards is not None
+
+    def path(self, file: str) -> str:
+        """Where one of its objects lies below the backend's root: a file, where none are packed."""
+        if self.head is None:
+            return f"{self.folder}/{file}" if self.folder else file
+        return self.backend.data_path(self.folder, self.head, file)
+
+    def source(self) -> FileSource:
+        """Its files, to read many of."""
+        objects = self.backend.source(self.folder, self.head)
+        if self.head is None or self.head.shards is None:
+            return objects
+        assert self.records is not None, "a packed copy is read with its records"
+        where = f"{self.backend.place}/{self.path('')}".rstrip("/")
+        return PackedSource(objects, self.head.shards, self.records, where)
+
+
+class Copies:
+    """Several copies of one generation, read as one by several threads.
+
+    Parameters
+    ----------
+    copies : sequence of Copy
+        In order of preference.
+    reporter : Reporter
+        Told of each copy that is not used any more.
+    watch : Watch
+        Where each read is entered, so that one that hangs is noticed.
+
+    Attributes
+    ----------
+    collect : bool
+        What differs is noted, and nothing raised for it.
+    failed : dict
+        Why a tier was not used to the end, by its name.
+    damaged : dict
+        What differs from the manifest, by tier.
+    """
+
+    def __init__(self, copies: Sequence[Copy], reporter: Reporter, watch: Watch) -> None:
+        self._copies = list(copies)
+        self._reporter = reporter
+        self._watch = watch
+        self._lock = threading.Lock()
+        self._dead: set[str] = set()
+        self._sources: dict[str, FileSource] = {}
+        self.collect = False
+        self.failed: dict[str, str] = {}
+        self.damaged: dict[str, list[str]] = {}
+
+    @property
+    def alive(self) -> list[Copy]:
+        """Those that have not failed."""
+        return [c for c in self._copies if c.tier not in self._dead]
+
+    @property
+    def packed(self) -> bool:
+        """Whether the one that is asked first is packed."""
+        return any(c.packed for c in self.alive[:1])
+
+    @property
+    def first(self) -> str:
+        """The tier that is asked first; empty when none is left."""
+        return next((c.tier for c in self.alive), "")
+
+    @property
+    def request(self) -> int:
+        """Bytes that are best asked for at once."""
+        return max((c.backend.request for c in self.alive), default=BLOCK)
+
+    def parallel(self, *, small: bool) -> int:
+        """How many requests at once serve best, for many small files or for large ones."""
+        found = [
+            c.backend.parallel_small if small and not c.packed else c.backend.parallel
+            for c in self._copies
+        ]
+        return max(found, default=1)
+
+    def ahead(self, files: Iterable[str]) -> None:
+        """Say what this thread reads next, as far as that helps."""
+        for copy in self.alive[:1]:
+            if copy.packed:
+                with suppress(OSError, TieredStoreError):  # the read itself will say so
+                    source = self._source(copy)
+                    assert isinstance(source, PackedSource)
+                    source.ahead(files)
+
+    def fetch(self, file: FileRecord, blocks: list[Block], buffer: memoryview) -> list[bytes]:
+        """Fill ``buffer`` with neighbouring blocks, compared with their digests where known.
+
+        Returns
+        -------
+        list of bytes
+            Their digests; none when they are damaged everywhere, and only being compared.
+
+        Raises
+        ------
+        CorruptData, TierUnavailable
+            When no copy gives them right.
+        """
+        problems: list[str] = []
+        corrupt = False
+        for copy in self._copies:
+            if copy.tier in self._dead:
+                continue
+            damaged = True  # a tier that cannot be reached is not: its copy stays as it is
+            for _ in range(2):  # a second look tells a bad wire from a bad disk
+                try:
+                    return self._read(copy, file, blocks, buffer)
+                except CorruptData as error:
+                    problem, corrupt = str(error), True
+                except (OSError, TieredStoreError) as error:
+                    problem = reason(error)
+                    damaged = isinstance(error, FileNotFoundError)
+                    if not self.collect and not damaged:
+                        self.fail(copy.tier, problem)
+                    break
+            problems.append(problem)
+            if damaged or self.collect:
+                self._note_damage(copy.tier, problem)
+        if self.collect:
+            return []
+        text = "; ".join(problems) or "; ".join(self.failed.values()) or "no copy is left"
+        raise (CorruptData if corrupt else TierUnavailable)(f"{file.path}: {text}")
+
+    def _read(
+        self, copy: Copy, file: FileRecord, blocks: list[Block], buffer: memoryview
+    ) -> list[bytes]:
+        begin = blocks[0].offset
+        if self.collect and begin == 0 and not copy.packed:
+            self._check_size(copy, copy.path(file.path), file.size)
+        source = self._source(copy)
+        size = len(buffer) + (source.most if isinstance(source, PackedSource) else 0)
+        self._watch.enter(copy.tier, patience(copy.deadline, size))
+        try:
+            with source.open(file.path) as reader:
+                got = reader.readinto(begin, buffer)
+        finally:
+            self._watch.leave()
+        if got != len(buffer):
+            raise CorruptData(
+                f"{shown(copy, source, file.path)}: ends at byte {begin + got}, "
+                f"expected {file.size} bytes"
+            )
+        digests = [block_digest(view) for view in views(blocks, buffer)]
+        for block, digest in zip(blocks, digests, strict=True):
+            if block.digest and digest != block.digest:
+                end = block.offset + block.length
+                raise CorruptData(
+                    f"{shown(copy, source, file.path)}: bytes {block.offset} to {end} differ "
+                    "from the manifest"
+                )
+        return digests
+
+    def _source(self, copy: Copy) -> FileSource:
+        found = self._sources.get(copy.tier)
+        if found is None:
+            self._watch.enter(copy.tier, copy.deadline)
+            try:
+                found = copy.source()
+            finally:
+                self._watch.leave()
+            with self._lock:
+                found = self._sources.setdefault(copy.tier, found)
+        return found
+
+    # -- what comparing looks at besides --------------------------------------------------------
+
+    def compare_empty(self, file: str) -> None:
+        """An empty file has no block to read, but it has to be there, and empty."""
+        for copy in self._copies:
+            if not copy.packed:
+                self._note_size(copy, copy.path(file), 0)
+
+    def compare_shards(self) -> None:
+        """Each shard has to be as long as its index says: ``tar`` would read what is behind."""
+        for copy in self._copies:
+            if not copy.packed:
+                continue
+            source = self._source(copy)
+            assert isinstance(source, PackedSource)
+            self._watch.enter(copy.tier, patience(copy.deadline, source.most))
+            try:
+                sizes = source.index.sizes
+            except (OSError, TieredStoreError) as error:
+                self._note_damage(copy.tier, reason(error))
+                continue
+            finally:
+                self._watch.leave()
+            for number, size in enumerate(sizes):
+                self._note_size(copy, copy.path(shard_name(number)), size)
+
+    def _note_size(self, copy: Copy, path: str, size: int) -> None:
+        try:
+            self._check_size(copy, path, size)
+        except (OSError, TieredStoreError) as error:
+            self._note_damage(copy.tier, reason(error))
+
+    def _check_size(self, copy: Copy, path: str, size: int) -> None:
+        self._watch.enter(copy.tier, copy.deadline)
+        try:
+            found = copy.backend.stat(path).size
+        finally:
+            self._watch.leave()
+        if found != size:
+            raise CorruptData(f"{copy.backend.place}/{path}: {found} bytes, expected {size}")
+
+    # -- what goes wrong ------------------------------------------------------------------------
+
+    def deadline(self, tier: str) -> float:
+        """Seconds that one call of a tier may take."""
+        return next(c.deadline for c in self._copies if c.tier == tier)
+
+    def fail(self, tier: str, why: str) -> None:
+        """Note that a tier is not to be asked any more."""
+        with self._lock:
+            new = tier not in self._dead
+            self._dead.add(tier)
+            self.failed.setdefault(tier, why)
+        if new:
+            self._reporter.skipped(tier, why)
+
+    def _note_damage(self, tier: str, problem: str) -> None:
+        with self._lock:
+            self.damaged.setdefault(tier, []).append(problem)
+
+
+def shown(copy: Copy, source: FileSource, file: str) -> str:
+    holder = source.holder(file) if isinstance(source, PackedSource) else file
+    where = f"{copy.backend.place}/{copy.path(holder)}"
+    return where if holder == file else f"{where}, {file}"
+
+
+def views(blocks: list[Block], buffer: memoryview) -> Iterator[memoryview]:
+    """The part of ``buffer`` that each of these neighbouring blocks lies in."""
+    start = blocks[0].offset
+    for block in blocks:
+        begin = block.offset - start
+        yield buffer[begin : begin + block.length]
