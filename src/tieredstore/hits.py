@@ -91,6 +91,8 @@ class FirstTier:
 
     def lacks(self, held: Held, files: Sequence[str] | None) -> bool:
         """Whether a file asked for is missing here or has another size than the manifest says."""
+        if held.head.shards is not None:
+            return True  # somebody has put a packed copy here: work reads files, not shards
         if files is None:
             if held.partial or held.head.files > STAT_ALL:
                 return held.partial

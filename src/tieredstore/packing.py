@@ -16,7 +16,7 @@ from tieredstore.backend import Staging
 from tieredstore.fetching import Copies
 from tieredstore.records import Block, FileRecord, Records, block_digest, pack_block
 from tieredstore.runs import OpenFile
-from tieredstore.shards import Index, blank_blocks, header, known_as, padded, shard_name
+from tieredstore.shards import SHARD, Index, blank_blocks, header, known_as, padded, shard_name
 
 _AT_ONCE: Final = 8 << 20  # bytes; a block that lies across two runs is read for each of them
 
@@ -39,7 +39,7 @@ class Packing:
     @classmethod
     def of(cls, records: Records) -> Packing:
         """Shards for all small files of a generation."""
-        return cls(records, Index.cut(records.files.values()))
+        return cls(records, Index.cut(records.files.values(), SHARD))
 
     def head(self, head: Head) -> Head:
         """The head of the packed copy."""

@@ -68,7 +68,7 @@ class Index:
     places: Mapping[str, Place | None]
 
     @classmethod
-    def cut(cls, files: Iterable[FileRecord], most: int = SHARD) -> Index:
+    def cut(cls, files: Iterable[FileRecord], most: int) -> Index:
         """Cut shards of at most ``most`` bytes from files in the order of their records."""
         sizes: list[int] = []
         places: dict[str, Place | None] = {}

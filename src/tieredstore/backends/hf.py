@@ -162,7 +162,8 @@ class HubBackend(Readable, Publishable):
             When the generation has more files than the Hub takes in one commit.
         """
         limits = Limits(f"{self.place}/{folder}")
-        limits.check_count(head.files)
+        if head.shards is None:
+            limits.check_count(head.files)
         limits.check_name(self._repo.path(folder))
         if self._repo.is_commit:
             raise TierUnavailable(f"{self.place}: is one commit; to publish, name a branch")

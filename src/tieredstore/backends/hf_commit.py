@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head
+from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, SHARDS, Head
 from tieredstore.backend import Expected
 from tieredstore.backends.hf_api import Entry, HubApi, Operation, operation
 from tieredstore.backends.hf_reader import Files
@@ -88,7 +88,7 @@ class Folder:
             missing = sorted(wanted - additions.keys() - (there.keys() if again else set()))
             if missing:
                 raise CorruptData(f"{self.where}: {missing[0]!r} was not staged")
-            old = (self._named(parent, found) or ()) if found is not None else ()
+            old = (self._named(parent, found, there) or ()) if found is not None else ()
             gone = [p for p in old if p in there and p not in additions]
             new = [a for p, a in additions.items() if not _same(there.get(p), a)]
             return [*map(_delete, gone), *map(_add, new)]
@@ -103,7 +103,7 @@ class Folder:
             if self._generation(found) != head.generation:
                 return None
             there = self._tree(parent)
-            named = self._named(parent, found)
+            named = self._named(parent, found, there)
             return [_delete(p) for p in there if named is None or p in named]
 
         self._commit(f"Remove {self._folder} {head.generation}", plan)
@@ -118,7 +118,7 @@ class Folder:
             if self._generation(found) != head.generation:
                 return None
             there = self._tree(parent)
-            named = self._named(parent, found)
+            named = self._named(parent, found, there)
             moved = [p for p in there if named is None or p in named]
             lines = []
             for path in moved:
@@ -147,14 +147,19 @@ class Folder:
     def _tree(self, parent: str) -> dict[str, Entry]:
         return {e.path: e for e in self._api.tree(parent, self._folder)}
 
-    def _named(self, parent: str, found: bytes | None) -> set[str] | None:
-        """What the manifest names, in the repository; ``None`` where that cannot be read."""
+    def _named(self, parent: str, found: bytes | None, there: Iterable[str]) -> set[str] | None:
+        """What the manifest names, in the repository; ``None`` where that cannot be read.
+
+        What lies there under the names of shards is the packed copy's.
+        """
         assert found is not None
         try:
             head = Head.parse(found, self.where)
-            return self._paths([*self._records_of(parent, head).files, RECORDS, HEAD])
+            named = self._paths([*self._records_of(parent, head).files, RECORDS, HEAD])
         except (ManifestError, CorruptData):
             return None
+        shards = self._api.repo.path(f"{self._folder}/{SHARDS}")
+        return named | {path for path in there if path.startswith(shards)}
 
     def _paths(self, names: Iterable[str]) -> set[str]:
         return {self._api.repo.path(f"{self._folder}/{name}") for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from tieredstore.artifact import HEAD, RECORDS, Head
@@ -33,6 +34,7 @@ class HubStaging(Staging):
         self._path = path
         self._limits = limits
         self._uploads = Uploads(api)
+        self._begun: set[str] = set()
 
     def create(self, file: FileRecord) -> FileWriter:
         """See `Staging.create`.
@@ -43,6 +45,7 @@ class HubStaging(Staging):
             For what the Hub cannot keep.
         """
         self._limits.check_file(file.path, file.size)
+        self._begun.add(file.path)
         return _HubWriter(self._uploads, self._at(file.path), file.size)
 
     def publish(self, head: Head, records: Records, expected: Expected) -> None:
@@ -55,7 +58,8 @@ class HubStaging(Staging):
             spool.write(memoryview(data))
             self._uploads.add(Spooled(self._at(name), spool))
         additions = self._uploads.finish()
-        self._folder.publish(head, records.files, additions, expected)
+        names: Iterable[str] = records.files if head.shards is None else self._begun
+        self._folder.publish(head, names, additions, expected)
 
     def discard(self) -> None:
         """See `Staging.discard`; large objects that no commit names are the Hub's to collect."""
