@@ -22,6 +22,17 @@ def _load(name):
 
 
 @pytest.fixture(scope="session")
+def moto(tmp_path_factory):
+    """A running moto server."""
+    module = _load("moto")
+    if module.missing():
+        pytest.skip(module.missing())
+    server = module.start(tmp_path_factory.mktemp("moto"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def ceph_server(tmp_path_factory):
     """A running Ceph gateway; a test that kills it starts it again."""
     module = _load("ceph")

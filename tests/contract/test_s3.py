@@ -1,4 +1,4 @@
-"""The contract on S3: moto's server, through obstore and through botocore alone."""
+"""The contract on S3: moto's server and Ceph's gateway, through obstore and botocore alone."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ _numbers = itertools.count()
 class S3Contract(BackendContract):
     """What is the same for every server and client."""
 
-    leasable = False
     keeps_mode = False
     keeps_mtime = False
 
     @pytest.fixture
-    def backend(self, moto, monkeypatch):
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", moto.options["key"])
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", moto.options["secret"])
-        bucket = moto.make_bucket(f"s3-contract-{next(_numbers)}")
-        self.endpoint = moto.url
+    def server(self, moto):
+        return moto
+
+    @pytest.fixture
+    def backend(self, server, monkeypatch):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.options["key"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.options["secret"])
+        bucket = server.make_bucket(f"s3-contract-{next(_numbers)}")
+        self.endpoint = server.url
         return self.made(f"{bucket}/some/prefix")
 
     def made(self, url):
@@ -50,6 +53,12 @@ class S3Contract(BackendContract):
 
 class TestObstore(S3Contract):
     pass
+
+
+class TestCeph(S3Contract):
+    @pytest.fixture
+    def server(self, ceph):
+        return ceph
 
 
 class WithoutObstore(S3Backend):

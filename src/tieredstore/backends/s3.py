@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Final
+from contextlib import AbstractContextManager
+from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
 from tieredstore.artifact import MAX_HEAD, Head
@@ -20,22 +21,26 @@ from tieredstore.backend import (
     FileSource,
     FileStat,
     FileWriter,
+    Leasable,
+    OnWait,
     Segment,
     Staging,
 )
 from tieredstore.backends.s3_access import Access, preset_of
 from tieredstore.backends.s3_compose import Composition
 from tieredstore.backends.s3_heads import Heads
+from tieredstore.backends.s3_lease import LeaseObject, S3Lease
 from tieredstore.backends.s3_objects import Lost, ObjectReader, Objects, ObjectSource
 from tieredstore.backends.s3_upload import PartsWriter, SmallWriter, Uploads, piece
 from tieredstore.errors import ConfigError, HeadConflict, TierUnavailable
 from tieredstore.keyed import KeyedBackend, KeyedStaging, check_expected
+from tieredstore.leases import LEASE_LENGTH
 from tieredstore.records import FileRecord
 
 _POLL: Final = 0.5  # seconds between two looks at a server whose answers lag behind
 
 
-class S3Backend(KeyedBackend):
+class S3Backend(KeyedBackend, Leasable):
     """A prefix of an S3 bucket.
 
     Parameters
@@ -55,6 +60,7 @@ class S3Backend(KeyedBackend):
     request = 8 << 20
     parallel = 8
     parallel_small = 128
+    lease_length: ClassVar[float] = LEASE_LENGTH
 
     def __init__(
         self,
@@ -141,6 +147,13 @@ class S3Backend(KeyedBackend):
         data = "" if head is None else head.data
         return ObjectSource(self.objects, "/".join(part for part in (folder, data) if part))
 
+    def lease(
+        self, key: str, timeout: float | None, on_wait: OnWait
+    ) -> AbstractContextManager[None]:
+        """See `Leasable.lease`."""
+        lease = LeaseObject(self.access, self.objects, self.heads, key)
+        return S3Lease(lease, self.lease_length, timeout, on_wait)
+
     # -- keyed ----------------------------------------------------------------------------------
 
     def begin(self, folder: str, head: Head) -> Staging:
@@ -171,8 +184,12 @@ class S3Backend(KeyedBackend):
     def _wait_until_seen(self, key: str, data: bytes) -> None:
         """Some servers deny for a while what they have just taken."""
         until = time.monotonic() + self.access.preset.lagging
-        while time.monotonic() < until and self.heads.now(key, MAX_HEAD) != data:
+        while time.monotonic() < until and not self._holds(key, data):
             time.sleep(_POLL)
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        found = self.heads.now(key, MAX_HEAD)
+        return found is not None and found[0] == data
 
     def delete(self, key: str) -> None:
         """See `KeyedBackend.delete`."""

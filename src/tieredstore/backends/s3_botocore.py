@@ -65,17 +65,21 @@ class Botocore(Objects):
         buffer[: len(data)] = data
         return len(data), found["ETag"]
 
-    def put(self, path: str, data: bytes | memoryview) -> None:
+    def put(self, path: str, data: bytes | memoryview) -> str:
         """See `Objects.put`."""
-        self._call("put_object", path, Key=self.key(path), Body=bytes(data))
+        return self._put(path, bytes(data))
 
-    def create(self, path: str, data: bytes) -> None:
+    def create(self, path: str, data: bytes) -> str:
         """See `Objects.create`."""
-        self._call("put_object", path, Key=self.key(path), Body=data, IfNoneMatch="*")
+        return self._put(path, data, IfNoneMatch="*")
 
-    def replace(self, path: str, data: bytes, tag: str) -> None:
+    def replace(self, path: str, data: bytes, tag: str) -> str:
         """See `Objects.replace`."""
-        self._call("put_object", path, Key=self.key(path), Body=data, IfMatch=tag)
+        return self._put(path, data, IfMatch=tag)
+
+    def _put(self, path: str, data: bytes, **condition: str) -> str:
+        done = self._call("put_object", path, Key=self.key(path), Body=data, **condition)
+        return str(done.get("ETag", ""))
 
     def list(self, folder: str) -> Iterator[FileStat]:
         """See `Objects.list`."""

@@ -60,8 +60,8 @@ class Heads:
             self._conditions = self._remembered() or self._probe()
         return self._conditions
 
-    def put(self, path: str, data: bytes, found: tuple[bytes, str] | None) -> None:
-        """Write over what was found, or where nothing was.
+    def put(self, path: str, data: bytes, found: tuple[bytes, str] | None) -> str:
+        """Write over what was found, or where nothing was, and give the new ETag.
 
         Parameters
         ----------
@@ -80,21 +80,26 @@ class Heads:
         conditions = self.conditions()
         try:
             if found is None and conditions.create:
-                self._objects.create(path, data)
-            elif found is not None and conditions.replace != NEVER:
-                self._objects.replace(path, data, _written(found[1], conditions.replace))
-            else:
-                self._objects.put(path, data)
+                return self._objects.create(path, data)
+            if found is not None and conditions.replace != NEVER:
+                return self._objects.replace(path, data, self.written(found[1]))
+            return self._objects.put(path, data)
         except Lost:
             # The first answer may have been lost on its way, and this be the second attempt.
-            if self.now(path, len(data)) != data:
+            there, tag = self.now(path, len(data)) or (b"", "")
+            if there != data:
                 raise
+            return tag
 
-    def now(self, path: str, limit: int) -> bytes | None:
-        """What an object holds now; ``None`` where there is none, or a larger one."""
+    def now(self, path: str, limit: int) -> tuple[bytes, str] | None:
+        """What an object holds now and its ETag; ``None`` where there is none, or a larger one."""
         with suppress(FileNotFoundError, ValueError):
-            return self._objects.get(path, limit)[0]
+            return self._objects.get(path, limit)
         return None
+
+    def written(self, tag: str) -> str:
+        """An ETag as the server wants it in a condition."""
+        return _written(tag, self.conditions().replace)
 
     # -- what the server does -------------------------------------------------------------------
 
@@ -129,8 +134,7 @@ class Heads:
     def _replaces(self, path: str) -> str:
         """How the ETag has to be given for the right one to be taken and a wrong one refused."""
         for way in (QUOTED, PLAIN):
-            self._objects.put(path, b"three")
-            tag = self._objects.stat(path).tag
+            tag = self._objects.put(path, b"three")
             right, wrong = _written(tag, way), _written("0" * 32, way)
             if not tag or _holds(lambda tag=wrong: self._objects.replace(path, b"four", tag)):  # type: ignore[misc]
                 return NEVER

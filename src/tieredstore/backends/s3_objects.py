@@ -73,15 +73,15 @@ class Objects(ABC):
         """
 
     @abstractmethod
-    def put(self, path: str, data: bytes | memoryview) -> None:
-        """Write a whole object."""
+    def put(self, path: str, data: bytes | memoryview) -> str:
+        """Write a whole object and give its ETag, as `create` and `replace` do."""
 
     @abstractmethod
-    def create(self, path: str, data: bytes) -> None:
+    def create(self, path: str, data: bytes) -> str:
         """Write an object where there is none; `Lost` where there is one."""
 
     @abstractmethod
-    def replace(self, path: str, data: bytes, tag: str) -> None:
+    def replace(self, path: str, data: bytes, tag: str) -> str:
         """Write an object over the version ``tag``; `Lost` where another one is there."""
 
     @abstractmethod

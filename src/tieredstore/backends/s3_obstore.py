@@ -115,22 +115,23 @@ class Obstore(Objects):
         buffer[: len(data)] = data
         return len(data), found.meta["e_tag"] or ""
 
-    def put(self, path: str, data: bytes | memoryview) -> None:
+    def put(self, path: str, data: bytes | memoryview) -> str:
         """See `Objects.put`."""
-        with self._told(path):
-            self._obstore.put(self._store, self.key(path), data, use_multipart=False)
+        return self._put(path, data, "overwrite")
 
-    def create(self, path: str, data: bytes) -> None:
+    def create(self, path: str, data: bytes) -> str:
         """See `Objects.create`."""
-        self._put_if(path, data, "create")
+        return self._put(path, data, "create")
 
-    def replace(self, path: str, data: bytes, tag: str) -> None:
+    def replace(self, path: str, data: bytes, tag: str) -> str:
         """See `Objects.replace`."""
-        self._put_if(path, data, {"e_tag": tag})
+        return self._put(path, data, {"e_tag": tag})
 
-    def _put_if(self, path: str, data: bytes, mode: Any) -> None:
+    def _put(self, path: str, data: bytes | memoryview, mode: Any) -> str:
         with self._told(path):
-            self._obstore.put(self._store, self.key(path), data, mode=mode, use_multipart=False)
+            key = self.key(path)
+            done = self._obstore.put(self._store, key, data, mode=mode, use_multipart=False)
+            return done["e_tag"] or ""
 
     def list(self, folder: str) -> Iterator[FileStat]:
         """See `Objects.list`."""
