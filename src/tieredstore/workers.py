@@ -17,6 +17,10 @@ from tieredstore.errors import TierTimeout
 PUBLISH_DEADLINE: Final = 900.0  # seconds; a flush of all that was written takes its time
 SLOWEST: Final = 1 << 20  # bytes a second at which what is large still counts as an answer
 
+_FIRST: Final = 8  # threads that begin
+_LOOK: Final = 0.02  # seconds between two looks at whether more would help
+_BUSY: Final = 0.7  # processors; threads that use so much are not waiting but contending
+
 T = TypeVar("T")
 Task = Callable[[], None]
 
@@ -141,6 +145,9 @@ class Watch:
 class Workers:
     """Run tasks in threads; the first error stops all and is raised.
 
+    A few begin; while they mostly wait for answers, more are begun. A place that answers at once
+    would only have them contend for the interpreter's lock.
+
     Parameters
     ----------
     count : int
@@ -165,6 +172,8 @@ class Workers:
         self._running: dict[int, Task] = {}
         self._threads: list[threading.Thread] = []
         self._hung: set[int] = set()
+        self._used: dict[int, float] = {}
+        self._looked = (0.0, 0.0)
         self._stop = threading.Event()
 
     @property
@@ -184,11 +193,14 @@ class Workers:
         for task in tasks:
             self._tasks.put(task)
             left += 1
-        for _ in range(min(self._count, left)):
+        self._count = min(self._count, left)
+        for _ in range(min(self._count, _FIRST)):
             self._spawn()
+        self._looked = time.monotonic(), 0.0
         try:
             while left:
                 left -= self._next_event()
+                self._grow()
         finally:
             self._stop.set()
 
@@ -207,6 +219,18 @@ class Workers:
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
+
+    def _grow(self) -> None:
+        """Begin as many threads again where those there are have time to spare."""
+        since, before = self._looked
+        now = time.monotonic()
+        if len(self._threads) >= self._count or now - since < _LOOK:
+            return
+        used = sum(list(self._used.values()))
+        self._looked = now, used
+        if used - before < _BUSY * (now - since):
+            for _ in range(min(len(self._threads), self._count - len(self._threads))):
+                self._spawn()
 
     def _spawn(self) -> None:
         thread = threading.Thread(target=self._work, name="tieredstore-worker", daemon=True)
@@ -229,11 +253,13 @@ class Workers:
                 self._events.put(error)
                 return
             self._running.pop(me, None)
+            self._used[me] = time.thread_time()
             self._events.put(None)
 
     def _next_event(self) -> int:
         with contextlib.suppress(queue.Empty):
-            event = self._events.get(timeout=min(1.0, self._deadline / 4))
+            growing = len(self._threads) < self._count
+            event = self._events.get(timeout=_LOOK if growing else min(1.0, self._deadline / 4))
             if event is not None:
                 raise event
             return 1
