@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Final
 
 from tieredstore.artifact import random_hex
@@ -136,14 +137,14 @@ class Heads:
         for way in (QUOTED, PLAIN):
             tag = self._objects.put(path, b"three")
             right, wrong = _written(tag, way), _written("0" * 32, way)
-            if not tag or _holds(lambda tag=wrong: self._objects.replace(path, b"four", tag)):  # type: ignore[misc]
+            if not tag or _holds(partial(self._objects.replace, path, b"four", wrong)):
                 return NEVER
-            if _holds(lambda tag=right: self._objects.replace(path, b"five", tag)):  # type: ignore[misc]
+            if _holds(partial(self._objects.replace, path, b"five", right)):
                 return way
         return NEVER
 
 
-def _holds(write: Callable[[], None]) -> bool:
+def _holds(write: Callable[[], object]) -> bool:
     """Whether a conditional write is done; one that the server does not know is not."""
     try:
         write()
