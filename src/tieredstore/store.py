@@ -15,6 +15,7 @@ from tieredstore.artifact import Recipe
 from tieredstore.backend import Leasable
 from tieredstore.building import Build
 from tieredstore.chain import Chain
+from tieredstore.composing import Composition, PartLike
 from tieredstore.errors import ArtifactNotFound
 from tieredstore.filling import Filling
 from tieredstore.got import Got
@@ -153,6 +154,59 @@ class TieredStore:
         """
         self._chain.first.check_free(name)
         return Filling(self._chain, name, [check_file(f) for f in required], Recipe.of(recipe))
+
+    def compose(
+        self,
+        name: str,
+        parts: Sequence[PartLike],
+        recipe: RecipeLike = None,
+        tier: str | None = None,
+        *,
+        replace: bool = False,
+    ) -> Located:
+        """Publish files of artifacts, one after the other, as an artifact that is a single file.
+
+        No digest is computed anew: the file's block table is its parts' tables joined. In S3 the
+        server copies what it can, and few bytes or none pass this machine; `verify` reads what was
+        copied there. Everywhere else the parts are read from that tier and written to it, each
+        block verified.
+
+        Parameters
+        ----------
+        name : str
+            The artifact, named like its file: ``corpus/merged.bin``.
+        parts : sequence of str or (str, str)
+            In order: ``(artifact, file)``, or the artifact alone where it has one file. Plain
+            pairs, because that is what lists of outputs are made of; one file may come twice.
+        recipe : Recipe or mapping, optional
+            What it is made from.
+        tier : str, optional
+            The tier that the parts lie in and the file is put together in. By default the first
+            one, to which parts are restored where they are missing.
+        replace : bool
+            Replace the artifact in a lower tier even when another recipe made it; in the first
+            tier an artifact of that name is always replaced.
+
+        Returns
+        -------
+        Located
+            What that tier has now.
+
+        Raises
+        ------
+        ArtifactNotFound, NoSuchFile
+            When a part is not in that tier, or is there as another generation than in a tier
+            before it; nothing has been touched.
+        RecipeConflict
+            When the tier holds the artifact made by another recipe.
+        CorruptData
+            When a part's copy is damaged.
+        """
+        check_name(name)
+        if tier is None or tier == self.tiers[0].name:
+            self._chain.first.check_free(name)
+        composition = Composition(self._chain, name, tier, replace=replace)
+        return composition.run(parts, Recipe.of(recipe))
 
     def ensure(
         self,
