@@ -24,6 +24,7 @@ Every error also inherits the builtin that a caller would catch, and carries a s
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
@@ -174,6 +175,16 @@ def writing_to(tier: str) -> Iterator[None]:
 def cannot_write(tier: str, error: OSError) -> TierUnavailable:
     """What the system said of writing to a tier, in one line."""
     return TierUnavailable(f"tier {tier!r} cannot be written: {reason(error)}", error.errno, tier)
+
+
+def overtaken(error: BaseException) -> bool:
+    """Whether a publication failed because somebody else's came first: look again, and go on.
+
+    One who moves the same generation publishes the stage that both write to, which is then gone.
+    """
+    if isinstance(error, TierUnavailable):
+        return bool(error.writing) and error.errno == errno.ENOENT
+    return isinstance(error, HeadConflict)
 
 
 def reason(error: BaseException) -> str:

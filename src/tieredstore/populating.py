@@ -16,11 +16,12 @@ from tieredstore.artifact import Head
 from tieredstore.backends.local import LocalBackend
 from tieredstore.chain import Chain
 from tieredstore.copying import Descent
-from tieredstore.errors import HeadConflict, TierUnavailable, reason
+from tieredstore.errors import HeadConflict, TierUnavailable, overtaken, reason
 from tieredstore.tier import ABSENT, PARTIAL, PENDING, WHOLE, Located, Tier
 from tieredstore.workers import patience, within
 
 _ROUNDS: Final = 2  # waits for others that fill; who waited so often in vain goes on alone
+_TRIES: Final = 5
 
 Look = Callable[[], list[Located]]
 Serves = Callable[[Located], bool]
@@ -115,7 +116,7 @@ class Populating:
             if not tier.populate or tier.name in down:
                 continue
             try:
-                self._put_in(tier, head, files)
+                self._try_to_put_in(tier, head, files)
             except Exception as error:  # noqa: BLE001 - the restore is done, and stays so
                 skipped[tier.name] = f"not filled: {reason(error)}"
                 self._chain.reporter.skipped(tier.name, skipped[tier.name])
@@ -124,6 +125,16 @@ class Populating:
     def close(self) -> None:
         """Let go of the lease."""
         self._held.close()
+
+    def _try_to_put_in(self, tier: Tier, head: Head, files: Sequence[str] | None) -> None:
+        for left in reversed(range(_TRIES)):
+            try:
+                self._put_in(tier, head, files)
+            except (HeadConflict, TierUnavailable) as error:
+                if not left or not overtaken(error):
+                    raise
+            else:
+                return
 
     def _put_in(self, tier: Tier, head: Head, files: Sequence[str] | None) -> None:
         if not tier.writable:
@@ -148,11 +159,7 @@ class Populating:
             return
         descent = Descent(self._chain, self._name, "populate", head, records, [first.copy(records)])
         seconds = patience(tier.deadline, sum(f.size for f in missing))
-        try:
-            descent.move(there, missing, there.tag, seconds)
-        except HeadConflict:
-            if not _same(tier.locate(self._name), head):
-                raise
+        descent.move(there, missing, there.tag, seconds)
 
 
 def _in_the_way(there: Located, head: Head | None) -> str:

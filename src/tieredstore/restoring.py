@@ -7,7 +7,6 @@ get the manifest.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
@@ -28,6 +27,7 @@ from tieredstore.errors import (
     NoSuchFile,
     TieredStoreError,
     TierUnavailable,
+    overtaken,
     reason,
     writing_to,
 )
@@ -140,7 +140,7 @@ class Restoration:
         return None
 
     def _served(self, same: Sequence[Located]) -> Tier:
-        """Which tier it came from: the nearest that has it all, else the farthest that gave some."""
+        """Where it came from: the nearest that has it all, else the farthest that gave some."""
         lost = [w for w in same if w.tier.name in self._lost or _identity(w) in self._aside]
         gave = [w for w in same if w not in lost]
         return next(filter(self._serves_all, gave), (gave or same)[-1]).tier
@@ -246,8 +246,8 @@ class Restoration:
             try:
                 self._bring(chosen.head, records, needed, same)
             except TierUnavailable as error:
-                if not left or not error.writing or error.errno != errno.ENOENT:
-                    raise  # else another that moves this generation has published the stage
+                if not left or not overtaken(error):
+                    raise
             needed = self._missing_here(chosen, records, wanted)
             if not needed:
                 break
