@@ -15,7 +15,6 @@ from tieredstore.records import BLOCK, Block, FileRecord, block_digest, groups, 
 
 RUN: Final = 32 << 20  # bytes of a large file that one task moves
 _BATCH: Final = 64  # small files that one task moves
-_PACKED: Final = 4096  # likewise, where many of them come by one request
 
 
 class OpenFile:
@@ -98,16 +97,24 @@ class Cut:
     """
 
     longest: Callable[[int], int]
-    files: int = _BATCH
+    files: int
     size: int = RUN
 
     @classmethod
-    def for_packed(cls, longest: Callable[[int], int]) -> Cut:
-        """Tasks for files that come by few requests from shards."""
-        return cls(longest, _PACKED, WINDOW)
+    def of(cls, longest: Callable[[int], int], files: Sequence[FileRecord], threads: int) -> Cut:
+        """Several tasks for each thread, so that none is left with nothing to do."""
+        return cls(longest, max(1, min(_BATCH, len(files) // (4 * threads))))
+
+    @classmethod
+    def packed(
+        cls, longest: Callable[[int], int], files: Sequence[FileRecord], threads: int
+    ) -> Cut:
+        """Likewise, and each task's files come by one request from a shard."""
+        share = sum(f.size for f in files) // (2 * threads)
+        return cls(longest, len(files), max(BLOCK, min(WINDOW, share)))
 
 
-def batches(files: Sequence[OpenFile], cut: Cut, threads: int) -> Iterator[deque[Part]]:
+def batches(files: Sequence[OpenFile], cut: Cut) -> Iterator[deque[Part]]:
     """Runs of large files one by one; small files many together, to spare the hand-over.
 
     Parameters
@@ -116,17 +123,14 @@ def batches(files: Sequence[OpenFile], cut: Cut, threads: int) -> Iterator[deque
         What is to be moved.
     cut : Cut
         How.
-    threads : int
-        How many move them: each gets several batches, so that none is left with nothing to do.
     """
-    most = max(1, min(cut.files, len(files) // (4 * threads)))
     batch: deque[Part] = deque()
     size = 0
     for file in files:
         for run in _runs_of(file, cut.longest(file.record.size)):
             batch.append(Part(file, run))
             size += batch[-1].size
-            if size >= cut.size or len(batch) >= most:
+            if size >= cut.size or len(batch) >= cut.files:
                 yield batch
                 batch, size = deque(), 0
     if batch:

@@ -25,6 +25,7 @@ from tieredstore.workers import Task, Watch, Workers, patience
 
 T = TypeVar("T")
 
+_BUFFERS: Final = 128 << 20  # bytes that the buffers of more than a few threads take at most
 _SMALL: Final = 256 << 10  # mean size in bytes below which files count as small
 _SETTLE: Final = 5.0  # seconds that an operation which failed waits for its threads
 
@@ -117,14 +118,14 @@ class Transfer:
 
     def move_open(self, files: Sequence[OpenFile]) -> Moved:
         """Move files that say themselves what they are filled with, see `move`."""
-        threads = self._threads([f.record for f in files])
+        largest = max((min(self._request(f), f.record.size) for f in files), default=BLOCK)
+        threads = min(self._threads([f.record for f in files]), max(8, _BUFFERS // max(largest, 1)))
         ordered = sorted(files, key=_path) if self._copies.packed else files
-        tasks: list[Task] = [
-            partial(self._batch, b) for b in batches(ordered, self._cut(), threads)
-        ]
+        make = Cut.packed if self._copies.packed else Cut.of
+        cut = make(self._longest, [f.record for f in files], threads)
+        tasks: list[Task] = [partial(self._batch, batch) for batch in batches(ordered, cut)]
         if self._copies.collect:
             tasks.append(self._copies.compare_shards)
-        largest = max((self._request(f) for f in files), default=BLOCK)
         in_order = self._staging is not None and not self._staging.any_order  # may send on late
         self._patience = patience(self._deadline, max(largest, RUN if in_order else 0))
         workers = Workers(threads, self._watch, self._shortest, self._on_hang)
@@ -145,9 +146,6 @@ class Transfer:
         if self._staging is not None:
             target = self._staging.parallel_small if small else self._staging.parallel
         return max(target, self._copies.parallel(small=small))
-
-    def _cut(self) -> Cut:
-        return Cut.for_packed(self._longest) if self._copies.packed else Cut(self._longest)
 
     def _longest(self, size: int) -> int:
         """How much of a file of so many bytes one task moves."""
