@@ -24,6 +24,7 @@ from tieredstore.records import FileRecord, Records, block_digest
 AREA: Final = RESERVED
 PARTIAL: Final = ".tieredstore.partial"
 _GOING: Final = "going-"
+_MANIFEST: Final = "manifest-"  # begins the name of what becomes a head or records
 
 
 class DescriptorReader(FileReader):
@@ -224,7 +225,11 @@ class Staged:
         bool
             False when nothing is staged: another that moves this generation has published it.
         """
-        with suppress(FileNotFoundError), beneath.opened(self.open()) as fd:
+        with (
+            suppress(FileNotFoundError),
+            beneath.opened(self.open("")) as home,
+            beneath.opened(self.open()) as fd,
+        ):
             there = [has(fd, f) for f in records.files.values()]
             if not any(there):
                 return False
@@ -236,9 +241,9 @@ class Staged:
                 with suppress(FileNotFoundError):
                     os.unlink(PARTIAL, dir_fd=fd)
             else:
-                beneath.write_small(fd, PARTIAL, b"")
-            beneath.write_small(fd, RECORDS, records.emit())
-            beneath.write_small(fd, HEAD, head.emit())
+                _put_whole(home, fd, PARTIAL, b"")
+            _put_whole(home, fd, RECORDS, records.emit())
+            _put_whole(home, fd, HEAD, head.emit())
             beneath.syncfs(fd)
             return True
         return False
@@ -296,6 +301,9 @@ class Staged:
         with suppress(OSError), beneath.opened(self.open("")) as home:
             with suppress(OSError):
                 _remove_empty(home, "wip")
+            for name in [n for n in os.listdir(home) if n.startswith(_MANIFEST)]:
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=home)
             with suppress(OSError), beneath.opened(self.open()) as files:
                 if not any(True for _ in beneath.walk(files, RESERVED)):
                     for name in (HEAD, RECORDS, PARTIAL):
@@ -305,6 +313,20 @@ class Staged:
                 _remove_empty(home, "files")
         with suppress(OSError):
             os.rmdir(os.path.join(self.root, self.home))
+
+
+def _put_whole(home: int, fd: int, name: str, data: bytes) -> None:
+    """Put one of the store's own files beside the staged ones, unless it is there.
+
+    At once: another that moves this generation may have published the folder just now, and who
+    reads it must never find half a head.
+    """
+    with suppress(FileNotFoundError):
+        if beneath.read_small(fd, name, len(data)) == data:
+            return
+    temporary = f"{_MANIFEST}{random_hex(8)}"
+    beneath.write_small(home, temporary, data)
+    beneath.rename(home, temporary, fd, name)
 
 
 def _unlink(fd: int, path: str) -> None:

@@ -16,7 +16,7 @@ from tieredstore.marks import Marks, Pending, pending_entries
 from tieredstore.reporter import Reporter
 from tieredstore.stage import Mount
 from tieredstore.store import TieredStore
-from tieredstore.testing.samples import record_of
+from tieredstore.testing.samples import Sample, record_of
 from tieredstore.tier import Tier
 
 OLD = {"a": b"o" * 5000, "b": b"old b", "only-old": b"x"}
@@ -90,6 +90,37 @@ def test_one_publication_in_place_at_a_time(place):
     assert lay_mark(*place, first)
     assert not lay_mark(*place, second)
     assert pending_entries(*place[1:]) == [first.entry]
+
+
+@pytest.mark.parametrize("at", range(2))
+def test_a_head_is_whole_though_two_publish_the_same_stage(tmp_path, monkeypatch, at):
+    """One has just published it when the other writes head and records beside the files."""
+    sample = Sample.of({"a": b"1" * 3000})
+    head, record = sample.head(), sample.records.files["a"]
+    backend = LocalBackend(str(tmp_path))
+    staged = backend.mount.staged("part", head.generation)
+    writer = MountedStaging(backend, "set", staged).create(record)
+    writer.write(0, memoryview(b"1" * 3000))
+    writer.close()
+    small, whole, calls, published = beneath.write_small, beneath.write_all, [], []
+
+    def meanwhile(fd, name, data):
+        calls.append(name)
+        if len(calls) == at + 1:
+            backend.mount.publish(staged, "set", head, sample.records)
+            published.append(head)
+        small(fd, name, data)
+
+    def looked_at(file, data, offset):
+        if published:
+            assert backend.read_head("set").head.generation == head.generation
+        whole(file, data, offset)
+
+    monkeypatch.setattr(beneath, "write_small", meanwhile)
+    monkeypatch.setattr(beneath, "write_all", looked_at)
+    backend.mount.publish(staged, "set", head, sample.records)
+    assert backend.read_head("set") is not None
+    assert not backend.read_head("set").partial
 
 
 def test_a_slow_helper_lifts_no_later_mark(place):
