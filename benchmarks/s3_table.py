@@ -21,6 +21,7 @@ _HEADS = (
     "server cpu s",
     "others cpu s",
     f"wall / {BASE}",
+    f"best / {BASE}",
     f"operation / {BASE}",
 )
 
@@ -55,7 +56,7 @@ def _case(
     bed, verb, name = case
     peers = list(dict.fromkeys(row["peer"] for row in rows))
     found = {peer: _medians([r for r in rows if r["peer"] == peer]) for peer in peers}
-    base = found.get(BASE, {}).get("wall")
+    base = found.get(BASE)
     rounds = len(rows) // len(peers)
     lines = [
         f"**{verb} {name}, {bed}** (medians of {rounds})",
@@ -81,7 +82,9 @@ def _medians(rows: Sequence[Row]) -> dict[str, float]:
     return {**found, "best": min(row["wall"] for row in rows)}
 
 
-def _cells(got: dict[str, float], size: int, count: int | None, base: float | None) -> list[str]:
+def _cells(
+    got: dict[str, float], size: int, count: int | None, base: dict[str, float] | None
+) -> list[str]:
     operation = got.get("operation")
     return [
         f"{got['wall']:.2f}",
@@ -94,6 +97,7 @@ def _cells(got: dict[str, float], size: int, count: int | None, base: float | No
         f"{got['peak_mib']:.0f}",
         f"{got['server']:.2f}",
         f"{got['others']:.2f}",
-        "" if base is None else f"{got['wall'] / base:.2f}",
-        "" if base is None or operation is None else f"{operation / base:.2f}",
+        "" if base is None else f"{got['wall'] / base['wall']:.2f}",
+        "" if base is None else f"{got['best'] / base['best']:.2f}",
+        "" if base is None or operation is None else f"{operation / base['wall']:.2f}",
     ]
