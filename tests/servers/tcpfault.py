@@ -181,6 +181,7 @@ class _Connection:
         self._server = server
         self._stopped = stopped
         self._speaker: Line | None = None
+        self._broken = False
 
     def serve(self, up: Line, down: Line) -> None:
         """Pump until both sides have ended."""
@@ -195,6 +196,7 @@ class _Connection:
 
     def reset(self) -> None:
         """Break it at both ends."""
+        self._broken = True
         for end in (self._client, self._server):
             _break(end)
 
@@ -206,7 +208,8 @@ class _Connection:
                     self._speaker = line
                     time.sleep(line.latency)
                 sent = self._forward(line, data, sent, target)
-            target.shutdown(socket.SHUT_WR)
+            if not self._broken:  # else the end that is broken last would see an orderly one
+                target.shutdown(socket.SHUT_WR)
         except OSError:
             self.reset()
 
