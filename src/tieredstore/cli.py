@@ -15,12 +15,14 @@ from tieredstore import __version__, console, registry, views
 from tieredstore.config import debug, open_store
 from tieredstore.console import ConsoleReporter, OutputClosed
 from tieredstore.errors import ConfigError, InvalidName
+from tieredstore.litter import Litter
 from tieredstore.store import TieredStore
 from tieredstore.tier import ABSENT, UNREACHABLE, Located
 
 DONE, FAILED, MISUSED = 0, 1, 2
 PROGRAM: Final = "tieredstore"
 COLUMNS: Final = ("Artifact", "Tier", "State", "Files", "Size", "Age", "Recipe", "Differs")
+LITTER: Final = ("Tier", "What", "Where", "Size", "Age")
 EPILOG: Final = """\
 exit status: 0 done, 1 failed, 2 used wrongly, 130 interrupted, 143 terminated
 
@@ -40,6 +42,7 @@ class Shown:
     rows: list[list[str]] = field(default_factory=list)
     code: int = DONE
     error: str = ""
+    columns: Sequence[str] = COLUMNS
 
 
 Verb = Callable[[TieredStore, argparse.Namespace], Shown]
@@ -134,9 +137,9 @@ def _call(args: argparse.Namespace, reporter: ConsoleReporter) -> int:
     reporter.close()
     if args.json:
         console.show_json({**shown.document, "skipped": reporter.skipped_tiers})
-    elif shown.rows:
-        console.show_table(COLUMNS, shown.rows)
     else:
+        if shown.rows:
+            console.show_table(shown.columns, shown.rows)
         console.show_lines(shown.lines)
     if shown.error:
         reporter.error(shown.error)
@@ -245,6 +248,27 @@ def _evict(store: TieredStore, args: argparse.Namespace) -> Shown:
     return Shown(document, [f"{args.name}: evicted from {tier}, {views.size(size)} freed"])
 
 
+def _gc(store: TieredStore, args: argparse.Namespace) -> Shown:
+    work = store.litter if args.dry_run else store.collect
+    found = work(args.tier, args.older_than)
+    document = {"tiers": [views.litter_row(tier) for tier in found]}
+    if not found:
+        error = "no tier of this store can tell what is left over in it"
+        return Shown(document, [], [], FAILED, f"{error}; object stores can")
+    rows = [_litter_row(tier.tier, left) for tier in found for left in tier.litter]
+    failed = [tier.tier for tier in found if tier.failed]
+    error = f"not collected to the end: {', '.join(failed)}" if failed else ""
+    closing = views.collected(found, dry_run=args.dry_run)
+    return Shown(document, [closing], rows, FAILED if failed else DONE, error, LITTER)
+
+
+def _litter_row(tier: str, left: Litter) -> list[str]:
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    size = views.size(left.size) if terminal else str(left.size)
+    age = views.age(int(left.since)) if terminal else views.when(int(left.since))
+    return [tier, left.what, left.path, size, age]
+
+
 # -- arguments ----------------------------------------------------------------------------------
 
 
@@ -258,6 +282,13 @@ class _Parser(argparse.ArgumentParser):
 
 def _files(text: str) -> list[str]:
     return text.split(",")
+
+
+def _seconds(text: str) -> float:
+    try:
+        return views.seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -283,7 +314,7 @@ def _parser() -> argparse.ArgumentParser:
         )
         made.set_defaults(verb=verb)
         made.add_argument("--json", action="store_true", help="one JSON document on stdout")
-        if verb is not _status:
+        if verb not in {_status, _gc}:
             made.add_argument("name", metavar="NAME", help="the artifact, such as shakespeare")
         return made
 
@@ -335,6 +366,30 @@ def _add_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
         "The other copy is verified first.",
     )
     evict.add_argument("--tier", metavar="TIER", help="drop it there instead of the first tier")
+    _add_gc(add)
+
+
+def _add_gc(add: Callable[..., argparse.ArgumentParser]) -> None:
+    collect = add(
+        _gc,
+        "gc",
+        "drop what is left over in object stores",
+        "Replaced generations, and what killed promotes have left. Each line is what was found.",
+    )
+    collect.add_argument(
+        "--tier",
+        metavar="TIER",
+        action="append",
+        help="only this tier; may be given several times",
+    )
+    collect.add_argument(
+        "--older-than",
+        metavar="TIME",
+        type=_seconds,
+        default="24h",
+        help="leave alone what is younger than this, such as 90s, 30min, 24h (the default) or 7d",
+    )
+    collect.add_argument("--dry-run", action="store_true", help="only show it")
 
 
 if __name__ == "__main__":

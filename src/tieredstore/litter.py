@@ -14,15 +14,15 @@ class Litter:
     Attributes
     ----------
     what : str
-        ``generation`` (an old or never published one) or ``upload`` (parts of one never ended).
+        ``generation`` (a replaced or never published one) or ``upload`` (parts of one never ended).
     path : str
         Where, below the place's root.
     size : int
         Bytes.
     since : float
-        When it was last written to, seconds since 1970, by the place's clock.
+        When it was last written to, or replaced, seconds since 1970 by the place's clock.
     token : str
-        What else the place needs to drop it.
+        Which version of it was found, and what else the place needs to drop that one.
     """
 
     what: str
@@ -43,5 +43,5 @@ class Collectable(ABC):
         """
 
     @abstractmethod
-    def drop(self, litter: Litter) -> None:
-        """Drop it; nothing happens where it is gone."""
+    def drop(self, litter: Litter) -> int | None:
+        """Drop it and give the bytes that were freed; ``None`` where it is gone, or now in use."""

@@ -1,7 +1,7 @@
 """`TieredStore`: named artifacts on a chain of tiers. The verbs; how each works lies beside it.
 
 Restoring is in ``restoring.py``, promoting and evicting in ``promoting.py``, building in
-``building.py``.
+``building.py``, collecting in ``gc.py``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, BinaryIO
 
+from tieredstore import gc
 from tieredstore.artifact import Recipe
 from tieredstore.backend import Leasable
 from tieredstore.building import Build
@@ -306,3 +307,33 @@ class TieredStore:
         """
         check_name(name)
         return evict(self._chain, name, self.tiers[0] if tier is None else self.tier(tier))
+
+    def litter(
+        self, tiers: Sequence[str] | None = None, grace: float = gc.GRACE
+    ) -> list[gc.TierLitter]:
+        """What is left over in tiers: replaced generations, and what was never published.
+
+        Parameters
+        ----------
+        tiers : sequence of str, optional
+            Only these; all that can tell by default.
+        grace : float
+            Seconds; what was written to, or replaced, since then is left alone.
+
+        Returns
+        -------
+        list of TierLitter
+            One for each tier that was looked at; ``failed`` where it could not be.
+
+        Raises
+        ------
+        Unsupported
+            When a tier that is named cannot tell, or is read-only.
+        """
+        return gc.find(self._chain, tiers, grace)
+
+    def collect(
+        self, tiers: Sequence[str] | None = None, grace: float = gc.GRACE
+    ) -> list[gc.TierLitter]:
+        """Drop what `litter` finds; what has come into use meanwhile is left alone."""
+        return gc.collect(self._chain, tiers, grace)

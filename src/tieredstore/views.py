@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from tieredstore.artifact import Recipe
 from tieredstore.errors import PromoteFailed, TieredStoreError, reason
+from tieredstore.gc import TierLitter
 from tieredstore.got import Got
 from tieredstore.promoting import TierOutcome
 from tieredstore.tier import Located, Tier
@@ -175,6 +177,40 @@ def worth(verified: Verified) -> str:
     return f"not compared: {problems}"
 
 
+def litter_row(tier: TierLitter) -> Row:
+    """What is left over in one tier, and what became of it."""
+    return {
+        "tier": tier.tier,
+        "litter": [
+            {
+                "what": left.what,
+                "path": left.path,
+                "size": left.size,
+                "since": left.since,
+                "dropped": left in tier.dropped,
+            }
+            for left in tier.litter
+        ],
+        "freed": tier.freed,
+        "failed": tier.failed,
+    }
+
+
+def collected(found: Sequence[TierLitter], *, dry_run: bool) -> str:
+    """The closing line: how much was found or dropped, and where was looked."""
+    where = ", ".join(tier.tier for tier in found)
+    left = [one for tier in found for one in tier.litter]
+    if dry_run or not left:
+        total = size(sum(one.size for one in left))
+        return (
+            f"{len(left)} left over in {where}, {total}"
+            if left
+            else f"nothing left over in {where}"
+        )
+    dropped = sum(len(tier.dropped) for tier in found)
+    return f"dropped {dropped} of {len(left)} in {where}, {size(sum(t.freed for t in found))} freed"
+
+
 def error_row(error: BaseException) -> Row:
     """An error, for whoever reads JSON."""
     kind = "os" if isinstance(error, OSError) else "unexpected"
@@ -215,6 +251,21 @@ def duration(seconds: float) -> str:
         if seconds >= length:
             return f"{int(seconds // length)} {unit}"
     return f"{int(seconds)} s"
+
+
+def seconds(text: str) -> float:
+    """A time such as ``90s``, ``30min``, ``24h`` or ``7d``; a bare number is seconds.
+
+    Raises
+    ------
+    ValueError
+        When it is none.
+    """
+    units = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86400}
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|d|)", text.strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no time, expected one such as 90s, 30min, 24h or 7d")
+    return float(found[1]) * units[found[2]]
 
 
 def age(created: int | None) -> str:

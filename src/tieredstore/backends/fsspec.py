@@ -21,6 +21,7 @@ from tieredstore.errors import ConfigError, HeadConflict, InvalidName, TierUnava
 from tieredstore.keyed import KeyedBackend, check_expected
 
 _SMALL = 8 << 20  # bytes; up to here a key is put in one call
+_WHEN = ("LastModified", "last_modified", "mtime", "modified", "created")  # as file systems call it
 
 
 class FsspecBackend(KeyedBackend):
@@ -102,7 +103,7 @@ class FsspecBackend(KeyedBackend):
 
     def _file_stat(self, path: str, info: dict[str, Any]) -> FileStat:
         tag = next((str(info[k]) for k in ("ETag", "etag", "created", "mtime") if k in info), "")
-        when = info.get("LastModified") or info.get("mtime") or info.get("modified")
+        when = next((info[key] for key in _WHEN if info.get(key)), None)
         if isinstance(when, datetime):
             when = when.timestamp()
         mtime_ns = int(when * 1e9) if isinstance(when, int | float) else 0

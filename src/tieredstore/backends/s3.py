@@ -26,6 +26,7 @@ from tieredstore.backend import (
     Segment,
     Staging,
 )
+from tieredstore.backends import s3_litter
 from tieredstore.backends.s3_access import Access, preset_of
 from tieredstore.backends.s3_compose import Composition
 from tieredstore.backends.s3_heads import Heads
@@ -35,6 +36,7 @@ from tieredstore.backends.s3_upload import PartsWriter, SmallWriter, Uploads, pi
 from tieredstore.errors import ConfigError, HeadConflict, TierUnavailable
 from tieredstore.keyed import KeyedBackend, KeyedStaging, check_expected
 from tieredstore.leases import LEASE_LENGTH
+from tieredstore.litter import Litter
 from tieredstore.records import FileRecord
 
 _POLL: Final = 0.5  # seconds between two looks at a server whose answers lag behind
@@ -76,6 +78,7 @@ class S3Backend(KeyedBackend, Leasable):
             raise ConfigError(f"endpoint_url is {endpoint_url!r}, expected http(s)://host[:port]")
         self.access = Access(bucket, endpoint_url, region, profile, preset_of(preset, endpoint_url))
         self.access.anon = anon
+        self.lagging = self.access.preset.lagging
         self.prefix = prefix
         self._opened: tuple[Objects, Heads, Uploads] | None = None
         self.place = f"s3://{bucket}" + (f"/{prefix}" if prefix else "")
@@ -183,13 +186,32 @@ class S3Backend(KeyedBackend, Leasable):
 
     def _wait_until_seen(self, key: str, data: bytes) -> None:
         """Some servers deny for a while what they have just taken."""
-        until = time.monotonic() + self.access.preset.lagging
+        until = time.monotonic() + self.lagging
         while time.monotonic() < until and not self._holds(key, data):
             time.sleep(_POLL)
 
     def _holds(self, key: str, data: bytes) -> bool:
         found = self.heads.now(key, MAX_HEAD)
         return found is not None and found[0] == data
+
+    def litter(self, grace: float) -> Iterator[Litter]:
+        """See `Collectable.litter`: what was never published, and uploads that were never ended.
+
+        Nothing of a generation that a large file is still being sent to.
+        """
+        before = self.clock() - grace
+        begun = list(s3_litter.begun(self.uploads, before))
+        busy = tuple(upload.path for upload in begun if upload.since >= before)
+        for found in super().litter(grace):
+            if not any(path.startswith(f"{found.path}/") for path in busy):
+                yield found
+        yield from (upload.litter for upload in begun if upload.since < before)
+
+    def drop(self, litter: Litter) -> int | None:
+        """See `Collectable.drop`."""
+        if litter.what == s3_litter.UPLOAD:
+            return s3_litter.end(self.uploads, litter)
+        return super().drop(litter)
 
     def delete(self, key: str) -> None:
         """See `KeyedBackend.delete`."""
@@ -216,14 +238,14 @@ class S3Staging(KeyedStaging, Composable):
 
     def create(self, file: FileRecord) -> FileWriter:
         """See `Staging.create`."""
-        key = self._key(file.path)
+        key = self.rely(file)
         if file.size <= piece(file.size):
             return SmallWriter(self._s3.objects, key, file.size)
         return PartsWriter(self._s3.uploads, key, file)
 
     def compose(self, file: FileRecord, segments: Sequence[Segment]) -> None:
         """See `Composable.compose`."""
-        key = self._key(file.path)
+        key = self.rely(file)
         Composition(self._s3.access, self._s3.uploads, key, file).run(segments)
 
     def discard(self) -> None:

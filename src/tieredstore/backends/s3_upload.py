@@ -81,14 +81,23 @@ class Uploads:
 
     def parts(self, path: str, upload: str) -> dict[int, tuple[int, str]]:
         """Size and ETag of each part that the server has, by number."""
-        parts: dict[int, tuple[int, str]] = {}
+        return {
+            part["PartNumber"]: (part["Size"], part["ETag"]) for part in self._parts(path, upload)
+        }
+
+    def sent(self, path: str, upload: str) -> tuple[int, float]:
+        """Bytes of all parts that the server has, and when it got the last one (0: none)."""
+        parts = list(self._parts(path, upload))
+        newest = max((part["LastModified"].timestamp() for part in parts), default=0.0)
+        return sum(part["Size"] for part in parts), newest
+
+    def _parts(self, path: str, upload: str) -> Iterator[dict[str, Any]]:
         asked: dict[str, Any] = {"UploadId": upload}
         while True:
             found = self.ask("list_parts", path, **asked)
-            for part in found.get("Parts", []):
-                parts[part["PartNumber"]] = (part["Size"], part["ETag"])
+            yield from found.get("Parts", [])
             if not found.get("IsTruncated"):
-                return parts
+                return
             asked["PartNumberMarker"] = found["NextPartNumberMarker"]
 
     def send(self, path: str, upload: str, number: int, data: memoryview) -> str:

@@ -1,0 +1,101 @@
+"""What is left over in the tiers of a store, listed and dropped; see ``litter.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from tieredstore.chain import Chain
+from tieredstore.errors import TieredStoreError, Unsupported, reason
+from tieredstore.litter import Collectable, Litter
+from tieredstore.names import RESERVED
+from tieredstore.tier import Tier
+from tieredstore.workers import PUBLISH_DEADLINE, together, within
+
+GRACE: Final = 24 * 3600.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class TierLitter:
+    """What is left over in one tier, and what became of it.
+
+    Attributes
+    ----------
+    tier : str
+        The tier.
+    litter : tuple of Litter
+        What was found.
+    dropped : tuple of Litter
+        What of it has been dropped; the rest had come into use.
+    freed : int
+        Bytes of that.
+    failed : str
+        Why it could not be looked at, or dropped, to the end; empty where it could.
+    """
+
+    tier: str
+    litter: tuple[Litter, ...] = ()
+    dropped: tuple[Litter, ...] = ()
+    freed: int = 0
+    failed: str = ""
+
+
+def find(chain: Chain, tiers: Sequence[str] | None, grace: float) -> list[TierLitter]:
+    """What is left over in each tier that can tell, see `TieredStore.litter`."""
+    chosen = _chosen(chain, tiers)
+    return together([partial(_found, chain, tier, place, grace) for tier, place in chosen])
+
+
+def collect(chain: Chain, tiers: Sequence[str] | None, grace: float) -> list[TierLitter]:
+    """Drop what is left over, see `TieredStore.collect`."""
+    chosen = _chosen(chain, tiers)
+    return together([partial(_collected, chain, tier, place, grace) for tier, place in chosen])
+
+
+def _chosen(chain: Chain, tiers: Sequence[str] | None) -> list[tuple[Tier, Collectable]]:
+    """The tiers to look at; one that is named has to be able to tell.
+
+    Raises
+    ------
+    Unsupported
+        When a named one cannot, or may not be written.
+    """
+    asked = chain.tiers if tiers is None else [chain.tier(t) for t in dict.fromkeys(tiers)]
+    chosen: list[tuple[Tier, Collectable]] = []
+    for tier in asked:
+        if isinstance(tier.backend, Collectable) and not tier.read_only:
+            chosen.append((tier, tier.backend))
+        elif tiers is not None:
+            why = "is read-only" if tier.read_only else "cannot tell what is left over in it"
+            raise Unsupported(f"tier {tier.name!r} {why}")
+    return chosen
+
+
+def _found(chain: Chain, tier: Tier, place: Collectable, grace: float) -> TierLitter:
+    what = f"tier {tier.name!r}"
+    try:
+        # A place that hangs is noticed by a small question: the listing takes as long as it is.
+        within(
+            tier.deadline, lambda: next(iter(tier.backend.list(f"{RESERVED}/lease")), None), what
+        )
+        found = within(PUBLISH_DEADLINE, lambda: tuple(place.litter(grace)), what)
+    except (OSError, TieredStoreError) as error:
+        chain.reporter.skipped(tier.name, reason(error))
+        return TierLitter(tier.name, failed=reason(error))
+    return TierLitter(tier.name, found)
+
+
+def _collected(chain: Chain, tier: Tier, place: Collectable, grace: float) -> TierLitter:
+    done = _found(chain, tier, place, grace)
+    for left in done.litter:
+        try:
+            drop = partial(place.drop, left)
+            freed = within(PUBLISH_DEADLINE, drop, f"tier {tier.name!r}")
+        except (OSError, TieredStoreError) as error:
+            chain.reporter.skipped(tier.name, reason(error))
+            return replace(done, failed=reason(error))
+        if freed is not None:
+            done = replace(done, dropped=(*done.dropped, left), freed=done.freed + freed)
+    return done
