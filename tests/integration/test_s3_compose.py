@@ -20,12 +20,13 @@ from tieredstore import (
     Unsupported,
     local_tier,
 )
+from tieredstore.artifact import new_generation
 from tieredstore.backend import FileStat, Segment
 from tieredstore.backends.s3 import S3Backend
 from tieredstore.backends.s3_botocore import Botocore
 from tieredstore.backends.s3_compose import Composition
 from tieredstore.backends.s3_plan import LEAST
-from tieredstore.records import BLOCK
+from tieredstore.records import BLOCK, Records, head_of
 from tieredstore.shards import MANY
 from tieredstore.testing.samples import record_of
 
@@ -173,10 +174,19 @@ def test_files_of_a_packed_artifact(store, proxy, tmp_path):
 
 @only_ceph
 def test_a_merged_file_is_promoted_in_parts(store, tmp_path):
-    names, data = chunks(store, 1, 17 * MIB + 3, 5)
-    store.compose(NAME, names)
+    """Also where short blocks lie between long ones: no part but the last may be short."""
+    names, short = chunks(store, 7)
+    long = random.Random(8).randbytes(17 * MIB)
+    records = Records.of([record_of("long", long, 17 * MIB)])
+    head = head_of(records, None, generation=new_generation())
+    staging = store.tiers[0].backend.begin("long", head)
+    writer = staging.create(records.files["long"])
+    writer.write(0, memoryview(long))
+    writer.close()
+    staging.publish(head, records, None)
+    store.compose(NAME, [*names, ("long", "long"), *names, ("long", "long")])
     store.promote(NAME)
-    assert is_whole(store, tmp_path, data)
+    assert is_whole(store, tmp_path, (short + long) * 2)
 
 
 # -- what goes wrong ----------------------------------------------------------------------------
