@@ -377,3 +377,46 @@ def test_what_a_thread_still_writes_is_not_closed_when_another_fails(tmp_path):
         Transfer([Copy("one", backend, "", None)], staging, None, "two").move(files)
     assert "written" in staging.done
     assert staging.done.index("written") < staging.done.index("aborted slow")
+
+
+def test_few_large_files_among_many_small_ones_take_no_more_memory(tmp_path):
+    for n in range(100):
+        with (tmp_path / f"large-{n:02d}").open("wb") as file:
+            file.truncate(8 << 20)
+    for n in range(4000):
+        (tmp_path / f"small-{n:04d}").write_bytes(b"s")
+    lock, now, peak = threading.Lock(), 0, 0
+
+    class Reader(FileReader):
+        def __init__(self, inner):
+            self.inner = inner
+
+        def readinto(self, offset, buffer):
+            nonlocal now, peak
+            with lock:
+                now += len(buffer)
+                peak = max(peak, now)
+            if len(buffer) > 1:
+                time.sleep(0.1)  # an answer from far away: more threads are begun
+            with lock:
+                now -= len(buffer)
+            return self.inner.readinto(offset, buffer)
+
+        def close(self):
+            self.inner.close()
+
+    class Far(LocalBackend):
+        def __init__(self, path):
+            super().__init__(path)
+            self.request, self.parallel_small = 8 << 20, 128
+
+        def open(self, path):
+            return Reader(super().open(path))
+
+        def source(self, folder, head):
+            return FileSource(self, lambda file: file)
+
+    files = [FileRecord(p.name, p.stat().st_size) for p in sorted(tmp_path.iterdir())]
+    moved = Transfer([Copy("far", Far(str(tmp_path)), "", None)]).move(files)
+    assert moved.size == sum(f.size for f in files)
+    assert peak <= 128 << 20
