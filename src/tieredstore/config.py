@@ -7,7 +7,6 @@ network) and ``TIEREDSTORE_DEBUG`` (tracebacks on the command line).
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -67,10 +66,6 @@ _KINDS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
     "dict": (Mapping, "a table such as { key = value }"),
     "Mapping": (Mapping, "a table such as { key = value }"),
 }
-_NO_S3: Final = (
-    "no backend 's3' in this release; S3 is reached today with backend = \"fsspec\", url = {url} "
-    "and options = {{ endpoint_url = {endpoint} }}, after pip install 'tieredstore[s3]'"
-)
 
 
 def open_store(
@@ -264,12 +259,7 @@ class _Source:
         try:
             return registry.load(row["backend"])
         except ConfigError as error:
-            text = str(error)
-            if row["backend"] == "s3" and text.startswith("no backend"):
-                url = json.dumps(row.get("url", "s3://bucket/prefix"), default=str)
-                endpoint = json.dumps(row.get("endpoint_url", "https://host:port"), default=str)
-                text = _NO_S3.format(url=url, endpoint=endpoint)
-            raise ConfigError(f"{where}: backend: {text}") from None
+            raise ConfigError(f"{where}: backend: {error}") from None
 
     def _layout(self, row: Mapping[str, Any], where: str, *, first: bool) -> Layout:
         usual = VOLUME_LAYOUT if row["backend"] == "runpod" else REPO_LAYOUT if first else Layout()

@@ -114,19 +114,7 @@ def test_bytes_that_are_no_text(bare):
         tieredstore.open_store("tieredstore.toml")
 
 
-def test_s3_says_what_is_missing_and_how_it_is_reached_today(bare):
-    message = refused(
-        LOCAL + '[[tier]]\nname = "s3"\nbackend = "s3"\nurl = "s3://bucket/prefix"\n'
-        'endpoint_url = "http://127.0.0.1:9000"\ndurable = true\n'
-    )
-    assert "[[tier]] 's3': backend: no backend 's3'" in message
-    assert 'backend = "fsspec"' in message
-    assert 'url = "s3://bucket/prefix"' in message
-    assert 'options = { endpoint_url = "http://127.0.0.1:9000" }' in message
-    assert "tieredstore[s3]" in message
-
-
-def test_what_the_s3_message_advises_is_accepted(bare):
+def test_s3_through_fsspec(bare):
     Path("tieredstore.toml").write_text(
         LOCAL + '[[tier]]\nname = "s3"\nbackend = "fsspec"\nurl = "s3://bucket/prefix"\n'
         'options = { endpoint_url = "http://127.0.0.1:9000" }\ndurable = true\n'
@@ -261,7 +249,9 @@ def test_which_tiers_are_filled_on_the_way(bare):
 
 REMOTE = {
     "memory": ({"backend": "fsspec", "url": "memory://x"}, False),
-    "s3": ({"backend": "fsspec", "url": "s3://bucket/x"}, True),
+    "fsspec": ({"backend": "fsspec", "url": "s3://bucket/x"}, True),
+    "s3": ({"backend": "s3", "url": "s3://bucket/x"}, True),
+    "hf": ({"backend": "hf", "url": "hf://datasets/someone/something"}, True),
     "http": ({"backend": "http", "url": "http://127.0.0.1:9"}, True),
     "local": ({"backend": "local", "path": "low"}, False),
     "runpod": ({"backend": "runpod", "path": "volume"}, False),
