@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 BUCKET = "bench"
+_LISTING = Path(__file__).with_name("s3_listing.py")
 _SERVERS = Path(__file__).parents[1] / "tests" / "servers"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _NGINX = """\
@@ -47,9 +48,7 @@ http {{
       dav_methods PUT; create_full_put_path on; dav_access user:rw;
       add_header ETag '"{etag}"' always;
     }}
-    location = /.list {{
-      default_type application/xml; try_files /.lists/$arg_prefix.xml /.lists/.none;
-    }}
+    location = /.list {{ proxy_pass http://127.0.0.1:{lists}; }}
     location = /.post {{
       default_type application/xml;
       if ($args ~ "^uploads") {{ return 200 '<InitiateMultipartUploadResult><Bucket>{bucket}</Bucket><Key>k</Key><UploadId>u</UploadId></InitiateMultipartUploadResult>'; }}
@@ -58,17 +57,6 @@ http {{
   }}
 }}
 """  # noqa: E501 - nginx takes no line break within its strings, and S3 none before its XML
-_LISTING = (
-    '<?xml version="1.0" encoding="UTF-8"?>\n'
-    '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{bucket}</Name>'
-    "<Prefix>{prefix}</Prefix><KeyCount>{count}</KeyCount><MaxKeys>1000000</MaxKeys>"
-    "<IsTruncated>false</IsTruncated>{rows}</ListBucketResult>\n"
-)
-_ROW = (
-    "<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
-    "<ETag>&quot;{etag}&quot;</ETag><Size>{size}</Size><StorageClass>STANDARD</StorageClass>"
-    "</Contents>"
-)
 _ETAG = "sink"  # no MD5, and it must not look like one: rclone would compare it
 
 
@@ -136,43 +124,29 @@ class Nginx(Bed):
     name = "nginx"
 
     def __init__(self, folder: Path) -> None:
+        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+        if program is None:
+            raise SystemExit("nginx is not installed (apt-get install nginx-light)")
         self._root = folder / "root"
-        for made in (self._root / BUCKET, self._root / ".lists", folder / "tmp"):
+        for made in (self._root / BUCKET, folder / "tmp"):
             made.mkdir(parents=True)
+        command = [sys.executable, "-I", "-S", str(_LISTING), str(self._root), BUCKET]
+        self._lists = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._lists.stdout is not None
+        lists = int(self._lists.stdout.readline())
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.environment = _credentials("any", "any")
-        said = {"folder": folder, "root": self._root, "port": self.port, "bucket": BUCKET}
+        said = {"folder": folder, "root": self._root, "port": self.port, "lists": lists}
         user = "user root; " if os.geteuid() == 0 else ""
         config = folder / "nginx.conf"
-        config.write_text(_NGINX.format(**said, user=user, etag=_ETAG))
-        (self._root / ".lists" / ".none").write_text(
-            _LISTING.format(bucket=BUCKET, prefix="", count=0, rows="")
-        )
-        program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-        if program is None:
-            raise SystemExit("nginx is not installed (apt-get install nginx-light)")
+        config.write_text(_NGINX.format(**said, user=user, bucket=BUCKET, etag=_ETAG))
         self._process = subprocess.Popen([program, "-c", str(config), "-e", f"{folder}/error.log"])
         _wait_for(self.port)
 
     def offer(self, served: Path) -> None:
         shutil.copytree(served, self._root / BUCKET, copy_function=os.link, dirs_exist_ok=True)
-        for folder in sorted(f for f in served.rglob("*") if f.is_dir()):
-            self._list(served, folder)
-
-    def _list(self, served: Path, folder: Path) -> None:
-        """Write the answer to a listing of one folder, under its prefix as clients spell it."""
-        files = sorted(f for f in folder.rglob("*") if f.is_file())
-        keys = {str(f.relative_to(served)): f.stat().st_size for f in files}
-        rows = "".join(_ROW.format(key=k, size=s, etag=_ETAG) for k, s in keys.items())
-        prefix = f"{folder.relative_to(served)}/"
-        said = _LISTING.format(bucket=BUCKET, prefix=prefix, count=len(keys), rows=rows)
-        encoded = prefix.replace("/", "%2F")
-        for spelt in (prefix, prefix[:-1], encoded, encoded[:-3]):
-            listing = self._root / ".lists" / f"{spelt}.xml"
-            listing.parent.mkdir(parents=True, exist_ok=True)
-            listing.write_text(said)
 
     def arrived(self, prefix: str, folder: Path) -> Path:
         """Whole objects where they lie; parts are put together."""
@@ -197,11 +171,12 @@ class Nginx(Bed):
     def pids(self) -> list[int]:
         own = self._process.pid
         children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
-        return [own, *map(int, children)]
+        return [own, self._lists.pid, *map(int, children)]
 
     def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(10)
+        for process in (self._process, self._lists):
+            process.terminate()
+            process.wait(10)
 
 
 class Ceph(Bed):
