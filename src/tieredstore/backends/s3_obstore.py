@@ -24,6 +24,7 @@ class Obstore(Objects):
         import obstore
         from obstore.store import S3Store
 
+        _ = access.credentials  # what is missing is said in a line of its own
         endpoint = access.endpoint
         config: dict[str, Any] = {"region": access.region, "skip_signature": access.anon}
         if endpoint is not None:
