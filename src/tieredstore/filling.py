@@ -273,8 +273,7 @@ class Filling:
         inside = os.path.relpath(written, self._mount.path)
         folder, name = beneath.split(inside.replace(os.sep, "/"))
         record = FileRecord(name, stat.st_size, stat.st_mode & 0o777, stat.st_mtime_ns)
-        copy = Copy("", self._chain.first.backend, folder, None)
-        found = Transfer([copy]).move([record]).files[0]
+        [found] = Transfer([Copy("", self._chain.first.backend, folder, None)]).move([record]).files
         return FileRecord(file, found.size, found.mode, found.mtime_ns, found.table)
 
     def _take(self, name: str, path: str) -> None:
