@@ -164,7 +164,7 @@ def _status(store: TieredStore, args: argparse.Namespace) -> Shown:
         for copy in artifact["copies"]
     ]
     places = ", ".join(f"{tier.name} ({tier.backend.place})" for tier in store.tiers)
-    return Shown(document, [f"no artifacts in {places}"], rows)
+    return Shown(document, [] if rows else [f"no artifacts in {places}"], rows)
 
 
 def _locate(store: TieredStore, args: argparse.Namespace) -> Shown:
@@ -259,7 +259,7 @@ def _gc(store: TieredStore, args: argparse.Namespace) -> Shown:
     failed = [tier.tier for tier in found if tier.failed]
     error = f"not collected to the end: {', '.join(failed)}" if failed else ""
     closing = views.collected(found, dry_run=args.dry_run)
-    return Shown(document, [closing], rows, FAILED if failed else DONE, error, LITTER)
+    return Shown(document, closing, rows, FAILED if failed else DONE, error, LITTER)
 
 
 def _litter_row(tier: str, left: Litter) -> list[str]:

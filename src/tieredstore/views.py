@@ -196,19 +196,19 @@ def litter_row(tier: TierLitter) -> Row:
     }
 
 
-def collected(found: Sequence[TierLitter], *, dry_run: bool) -> str:
+def collected(found: Sequence[TierLitter], *, dry_run: bool) -> list[str]:
     """The closing line: how much was found or dropped, and where was looked."""
-    where = ", ".join(tier.tier for tier in found)
-    left = [one for tier in found for one in tier.litter]
-    if dry_run or not left:
-        total = size(sum(one.size for one in left))
-        return (
-            f"{len(left)} left over in {where}, {total}"
-            if left
-            else f"nothing left over in {where}"
-        )
-    dropped = sum(len(tier.dropped) for tier in found)
-    return f"dropped {dropped} of {len(left)} in {where}, {size(sum(t.freed for t in found))} freed"
+    looked = [tier for tier in found if tier.litter or not tier.failed]
+    where = ", ".join(tier.tier for tier in looked)
+    left = [one for tier in looked for one in tier.litter]
+    if not looked:
+        return []
+    if not left:
+        return [f"nothing left over in {where}"]
+    if dry_run:
+        return [f"{len(left)} left over in {where}, {size(sum(one.size for one in left))}"]
+    dropped, freed = sum(len(t.dropped) for t in looked), size(sum(t.freed for t in looked))
+    return [f"dropped {dropped} of {len(left)} in {where}, {freed} freed"]
 
 
 def error_row(error: BaseException) -> Row:

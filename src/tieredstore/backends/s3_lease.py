@@ -39,7 +39,7 @@ _POLL: Final = 1.0  # seconds between two looks; the first ones follow faster
 _FIRST: Final = 0.1  # seconds
 _JITTER: Final = 0.25
 _TELL_EVERY: Final = 5.0  # seconds
-_GOODBYE: Final = 10.0  # seconds that letting go may take
+_GOODBYE: Final = 5.0  # seconds that letting go may keep whoever does
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +169,13 @@ class Held:
                 return
         if time.monotonic() - self._since > 2 * pause:
             self._refresh()  # another may be about to take it: first be sure that none has
-        if not self.lost:
-            with suppress(OSError, TieredStoreError):
+        while not self.lost:
+            try:
                 self._lease.delete(self._version)
+            except (OSError, TieredStoreError):
+                time.sleep(_POLL)  # a place that comes back in time is told
+            else:
+                return
 
     def _refresh(self) -> None:
         now = time.monotonic()
