@@ -86,11 +86,11 @@ class _JoinedReader(FileReader):
         """See `FileReader.readinto`."""
         done = 0
         for number in range(bisect_right(self._ends, offset), len(self._parts)):
+            if done == len(buffer):
+                break
             part, at = self._parts[number], offset + done
             wanted = min(self._ends[number] - at, len(buffer) - done)
-            if wanted <= 0:
-                if len(buffer) == done:
-                    break
+            if not wanted:
                 continue  # an empty file
             with self._sources.of(part).open(part.record.path) as reader:
                 begin = at - (self._ends[number] - part.record.size)

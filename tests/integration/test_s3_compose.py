@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from urllib.parse import urlsplit
@@ -43,6 +44,7 @@ class WithoutObstore(S3Backend):
 
 BOTH = [("moto", WithoutObstore), ("ceph", S3Backend)]
 ALL = [*BOTH, ("moto", S3Backend), ("ceph", WithoutObstore)]
+only_moto = pytest.mark.parametrize("way", BOTH[:1], ids=["moto"])
 only_ceph = pytest.mark.parametrize("way", BOTH[1:], ids=["ceph"])
 every_way = pytest.mark.parametrize("way", ALL, ids=lambda way: f"{way[0]}-{way[1].__name__}")
 
@@ -139,6 +141,7 @@ def test_short_parts_are_gathered_and_sent(store, proxy, tmp_path):
     assert is_whole(store, tmp_path, data)
 
 
+@only_moto
 @pytest.mark.parametrize("size", [0, 100])
 def test_only_short_parts(store, tmp_path, size):
     names, data = chunks(store, size, size, 0)
@@ -189,6 +192,21 @@ def test_a_merged_file_is_promoted_in_parts(store, tmp_path):
     assert is_whole(store, tmp_path, (short + long) * 2)
 
 
+@only_moto
+def test_several_at_once_leave_one_whole(store, tmp_path):
+    names, data = chunks(store, LEAST, 100)
+    orders = [names, names[::-1], names * 2]
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(lambda order: store.compose(NAME, order, tier="s3"), orders))
+    assert all(where.state == "whole" for where in made)
+    head, tail = data[:LEAST], data[LEAST:]
+    merged = [data, tail + head, data * 2]
+    [verified] = store.verify(NAME, ["s3"])
+    assert verified.ok
+    assert left_over(store)[0] == []
+    assert store.restore(NAME).path.read_bytes() in merged
+
+
 # -- what goes wrong ----------------------------------------------------------------------------
 
 
@@ -211,6 +229,7 @@ def data_of(store, name):
     return backend_of(store).data_path(found.folder, found.head, name.rpartition("/")[2])
 
 
+@only_moto
 def test_a_damaged_part_that_is_read_is_named_and_nothing_stays(store):
     names, _ = chunks(store, 6 * MIB, 100, 6 * MIB)
     bad = data_of(store, names[1])
@@ -223,6 +242,7 @@ def test_a_damaged_part_that_is_read_is_named_and_nothing_stays(store):
     assert left_over(store) == ([], [])
 
 
+@only_moto
 def test_a_damaged_part_that_is_copied_is_found_by_verify(store):
     names, _ = chunks(store, LEAST, 6 * MIB)
     flip(backend_of(store), data_of(store, names[1]), 3 * MIB)
@@ -232,6 +252,7 @@ def test_a_damaged_part_that_is_copied_is_found_by_verify(store):
     assert "bytes" in verified.problems[0]
 
 
+@only_moto
 @pytest.mark.parametrize("left", [0, 6 * MIB - 1])
 def test_a_part_that_is_gone_or_shorter(store, left):
     names, _ = chunks(store, LEAST, 6 * MIB)

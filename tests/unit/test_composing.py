@@ -24,6 +24,8 @@ from tieredstore import (
 from tieredstore.backend import ANY_HEAD
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.local import LocalBackend
+from tieredstore.fetching import Copy
+from tieredstore.joined import Joined, JoinedPart
 from tieredstore.records import BLOCK, ENTRY
 from tieredstore.testing import faults
 from tieredstore.testing.samples import Sample, publish, stage
@@ -128,6 +130,30 @@ def test_long_blocks_of_another_writer_are_taken_as_they_are(world):
     where = store.compose(NAME, ["short", ("long", "long"), "short"], tier="remote")
     assert len(where.records().files["merged.bin"].table) == 5 * ENTRY
     assert is_whole(store, "remote", b"short" + long.files["long"] + b"short")
+
+
+def test_a_part_without_a_manifest_is_adopted(world):
+    (world.path("first") / "found").mkdir(parents=True)
+    (world.path("first") / "found/a").write_bytes(b"found")
+    store = world.store("first")
+    store.compose(NAME, ["found", ("found", "a")])
+    assert is_whole(store, "first", b"foundfound")
+
+
+def test_joined_files_are_read_from_anywhere(world):
+    pieces = [b"", b"abc", b"", b"", b"defgh", b"i", b""]
+    backend = LocalBackend(str(world.root / "joined"))
+    publish(backend, "name", Sample.of({str(n): data for n, data in enumerate(pieces)}))
+    records = backend.read_records("name", backend.read_head("name").head)
+    copy = Copy("tier", backend, "name", backend.read_head("name").head)
+    parts = [JoinedPart("name", copy, record) for record in records.files.values()]
+    data = b"".join(pieces)
+    with Joined(parts).open("merged") as reader:
+        for offset in range(len(data) + 2):
+            for length in range(len(data) + 2):
+                buffer = bytearray(length)
+                got = reader.readinto(offset, memoryview(buffer))
+                assert buffer[:got] == data[offset : offset + length]
 
 
 # -- what is refused, before anything is touched ------------------------------------------------
