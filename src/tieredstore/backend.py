@@ -274,7 +274,11 @@ class Staging(ABC):
 
     @abstractmethod
     def create(self, file: FileRecord) -> FileWriter:
-        """Begin or go on with one file."""
+        """Begin or go on with one file.
+
+        Its path, size and the lengths of its blocks are those of what is written. A shard's blocks
+        have digests of zeros: its bytes are verified by the files in it.
+        """
 
     def holds(self, file: FileRecord) -> bool:  # noqa: ARG002
         """Whether an earlier, interrupted attempt has left this file whole and verified."""

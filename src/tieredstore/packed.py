@@ -14,12 +14,11 @@ from typing import Final
 from tieredstore.artifact import SHARDS, Shards
 from tieredstore.backend import FileReader, FileSource
 from tieredstore.errors import CorruptData
-from tieredstore.records import MAX_FILES, Records
-from tieredstore.shards import Index, Place, shard_name
+from tieredstore.records import Records
+from tieredstore.shards import Index, Place, max_size, shard_name
 
 WINDOW: Final = 8 << 20  # bytes that one request brings of files that lie near one another
 _NEAR: Final = 64 << 10  # bytes between two files that are read through rather than left out
-_MAX_INDEX: Final = 256 + 20 * MAX_FILES
 
 
 class PackedSource(FileSource):
@@ -67,8 +66,9 @@ class PackedSource(FileSource):
 
     def _load(self) -> Index:
         where = f"{self._where}/{SHARDS}"
-        if self._known.size > _MAX_INDEX:
-            raise CorruptData(f"{where}: an index of more than {_MAX_INDEX} bytes")
+        most = max_size(len(self._records.files))
+        if self._known.size > most:
+            raise CorruptData(f"{where}: an index of {self._known.size} bytes, at most {most}")
         data = bytearray(self._known.size)
         try:
             with self._objects.open(SHARDS) as reader:

@@ -164,6 +164,11 @@ def _places(table: bytes, sizes: tuple[int, ...], records: Records) -> dict[str,
     return places
 
 
+def max_size(files: int) -> int:
+    """Bytes that an index of so many files may have: a shard has one file at least."""
+    return _FIRST_LINE + files * (_SIZE.size + _PLACE.size)
+
+
 def known_as(data: bytes) -> Shards:
     """What a head says of an index."""
     return Shards(len(data), digest128(data))

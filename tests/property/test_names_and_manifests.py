@@ -8,7 +8,7 @@ from contextlib import suppress
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tieredstore.artifact import Head, Recipe, canonical, digest128
+from tieredstore.artifact import Head, Recipe, Shards, canonical, digest128
 from tieredstore.errors import InvalidName, ManifestError
 from tieredstore.names import MAX_FILE, Layout, check_file, check_files, check_name
 from tieredstore.records import FileRecord, Records, find, pack_block
@@ -55,6 +55,7 @@ heads = generations.flatmap(
         data=st.sampled_from(["", generation]),
         kind=st.sampled_from(["folder", "file"]),
         created=counts,
+        shards=st.none() | st.builds(Shards, size=counts, digest=hexadecimal),
     )
 )
 

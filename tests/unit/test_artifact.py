@@ -11,6 +11,7 @@ from tieredstore.artifact import (
     MAX_HEAD,
     Head,
     Recipe,
+    Shards,
     canonical,
     check_generation,
     digest128,
@@ -226,7 +227,13 @@ def head(**changes):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"recipe": None}, {"data": "20260101t000000-0123456789abcdef"}, {"kind": "file"}],
+    [
+        {},
+        {"recipe": None},
+        {"data": "20260101t000000-0123456789abcdef"},
+        {"kind": "file"},
+        {"shards": Shards(7, "0" * 32)},
+    ],
 )
 def test_a_head_comes_back(changes):
     assert Head.parse(head(**changes).emit(), "here") == head(**changes)
@@ -315,6 +322,11 @@ def test_another_format_is_refused_by_its_version():
         {"records": {"digest": "0" * 32}},
         {"records": None},
         {"records": []},
+        {"shards": None},
+        {"shards": []},
+        {"shards": {"size": 1, "digest": "short"}},
+        {"shards": {"size": -1, "digest": "0" * 32}},
+        {"shards": {"digest": "0" * 32}},
         {"recipe": "text"},
         {"recipe": ["list"]},
         {"recipe": 5},

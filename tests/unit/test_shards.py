@@ -17,6 +17,7 @@ from tieredstore.backend import FileReader, FileSource, Readable
 from tieredstore.errors import CorruptData
 from tieredstore.fetching import Copies, Copy
 from tieredstore.names import RESERVED
+from tieredstore.packed import PackedSource
 from tieredstore.packing import Packing
 from tieredstore.records import BLOCK, Records, groups
 from tieredstore.reporter import Reporter
@@ -28,6 +29,7 @@ from tieredstore.shards import (
     header,
     header_size,
     known_as,
+    max_size,
     padded,
 )
 from tieredstore.testing.reading import ODD_NAMES
@@ -245,3 +247,16 @@ def test_counts_that_do_not_fit_are_refused(records):
         first + b" " * 300,
     ):
         refused(line + b"\n" + rest, records)
+
+
+def test_an_index_longer_than_its_files_need_is_not_read(records):
+    data = Index.cut(records.files.values(), MOST).emit()
+    assert len(data) <= max_size(len(records.files))
+    source = PackedSource(Unasked(), Shards(1 << 50, "0" * 32), records, "here")
+    with pytest.raises(CorruptData, match="an index of 1125899906842624 bytes"):
+        source.open("d0/0000")
+
+
+class Unasked(FileSource):
+    def __init__(self):
+        pass

@@ -22,8 +22,18 @@ from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.s3 import S3Backend
 from tieredstore.shards import shard_name
 
-_HUB = Path(__file__).parents[2] / "servers" / "hub.py"
+_SERVERS = Path(__file__).parents[2] / "servers"
 _numbers = itertools.count()
+
+
+def _load(name):
+    spec = importlib.util.spec_from_file_location(
+        f"tieredstore_tests_{name}", _SERVERS / f"{name}.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def _random_files(number, size, seed):
@@ -148,16 +158,25 @@ def s3(moto, monkeypatch):
 def hub(monkeypatch):
     """Makes backends of a repository on a fresh server of the Hub's API."""
     constants = pytest.importorskip("huggingface_hub.constants", reason="needs the extra 'hf'")
-    spec = importlib.util.spec_from_file_location("tieredstore_tests_hub", _HUB)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    server = module.Hub()
+    server = _load("hub").Hub()
     server.start()
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setenv("HF_TOKEN", server.token)
     yield lambda: HubBackend("hf://datasets/me/packed", timeout=10, retry_for=10)
+    server.stop()
+
+
+@pytest.fixture
+def web(tmp_path, published):
+    """A web server of the place with the packed artifact."""
+    fs = fsspec.filesystem("memory")
+    for path in fs.find(published.place):
+        target = tmp_path / "served" / "set" / path.partition("/set/")[2]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(fs.cat_file(path))
+    server = _load("web").Web(tmp_path / "served")
+    yield server
     server.stop()
 
 

@@ -11,6 +11,7 @@ import pytest
 from tieredstore import ConfigError, PromoteFailed, Tier, open_store
 from tieredstore.artifact import HEAD, RECORDS, SHARDS, Head
 from tieredstore.backends import hf_repo
+from tieredstore.backends.http import HttpBackend
 from tieredstore.errors import ArtifactNotFound
 from tieredstore.shards import shard_name
 
@@ -44,6 +45,16 @@ def test_a_packed_artifact_comes_back_in_a_fresh_store(kit, tmp_path, place):
         assert mine.stat().st_mode == theirs.stat().st_mode
     assert all(v.ok and v.size == kit.SIZE for v in other.verify("set"))
     assert [o.action for o in other.promote("set")] == ["present"]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_web_server_of_a_packed_copy_is_restored_from(kit, tmp_path, web, ranges):
+    if not ranges:
+        web.fault = lambda asked: asked.data is not None and asked.whole()
+    got = kit.store_on(tmp_path / "new", Tier("web", HttpBackend(web.url))).restore("set")
+    assert kit.contents(got.path) == kit.FILES
+    shards = [a for a in web.asked if a.path.endswith(".tar")]
+    assert len(shards) < 40
 
 
 def test_some_files_and_a_stream(kit, tmp_path, place):
