@@ -238,26 +238,29 @@ class Composition:
         )
 
     def _publish(self, staging: Staging, head: Head, records: Records) -> None:
+        """Make it visible; what others have published meanwhile is looked at again."""
         try:
             for _ in range(_TRIES):
-                if self._published(staging, head, records):
-                    return
-            raise HeadConflict(f"{self._name}: {self._what}: others kept replacing it")
+                why = self._conflict(staging, head, records)
+                if not why:
+                    break
+            else:
+                raise HeadConflict(f"{self._name}: {self._what}: others kept replacing it ({why})")
         except (HeadConflict, RecipeConflict):
             self._drop(staging)  # after any other error it may be seen: its keys have to stay
             raise
+        where = f"{self._tier.backend.place}/{self._folder}"
+        self._chain.reporter.finished("compose", self._name, where)
 
-    def _published(self, staging: Staging, head: Head, records: Records) -> bool:
-        """Make it visible; false when somebody else has published meanwhile."""
+    def _conflict(self, staging: Staging, head: Head, records: Records) -> str:
+        """Publish; why that was too late, or an empty text."""
         publish = partial(staging.publish, head, records, self._expected(self._look(head)))
         try:
             with writing_to(self._tier.name):
                 within(PUBLISH_DEADLINE, publish, self._what)
-        except HeadConflict:
-            return False
-        where = f"{self._tier.backend.place}/{self._folder}"
-        self._chain.reporter.finished("compose", self._name, where)
-        return True
+        except HeadConflict as error:
+            return reason(error)
+        return ""
 
     def _drop(self, staging: Staging) -> None:
         with suppress(OSError, TieredStoreError):
