@@ -21,6 +21,12 @@ def _load(name):
     return module
 
 
+@pytest.fixture
+def load_server():
+    """Load one of the modules in ``tests/servers/`` by its name."""
+    return _load
+
+
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory):
     """A running moto server."""

@@ -260,6 +260,7 @@ class KeyedStaging(Staging):
         writer.write(0, memoryview(data))
         writer.close()
         self._relied[self._key(RECORDS)] = len(data)
+        self.settle(list(self._relied))
         self._check_keys()
         self._backend.put(f"{self._folder}/{HEAD}", with_key.emit(), expected)
         try:
@@ -271,6 +272,9 @@ class KeyedStaging(Staging):
             self._backend.delete(damaged_mark(self._generation))
         if self._marked:
             self._backend.delete(self._key(_STAGING))
+
+    def settle(self, keys: Sequence[str]) -> None:
+        """Wait until readers are shown these keys, where the place shows them late."""
 
     def _check_keys(self) -> None:
         """Look whether every key is there, and none was put there by a collector."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
@@ -38,6 +39,7 @@ from tieredstore.keyed import KeyedBackend, KeyedStaging, check_expected
 from tieredstore.leases import LEASE_LENGTH
 from tieredstore.litter import Litter
 from tieredstore.records import FileRecord
+from tieredstore.workers import together
 
 _POLL: Final = 0.5  # seconds between two looks at a server whose answers lag behind
 
@@ -194,6 +196,21 @@ class S3Backend(KeyedBackend, Leasable):
         found = self.heads.now(key, MAX_HEAD)
         return found is not None and found[0] == data
 
+    def wait_until_shown(self, key: str, until: float) -> None:
+        """Wait for a key that has been written, at most until then by the monotonic clock.
+
+        Raises
+        ------
+        TierUnavailable
+            When it is still not shown then.
+        """
+        while not self.has(key):
+            if time.monotonic() >= until:
+                raise TierUnavailable(
+                    f"{self.place}/{key}: was written, and is not shown after {self.lagging:g} s"
+                )
+            time.sleep(_POLL)
+
     def litter(self, grace: float) -> Iterator[Litter]:
         """See `Collectable.litter`: what was never published, and uploads that were never ended.
 
@@ -247,6 +264,18 @@ class S3Staging(KeyedStaging, Composable):
         """See `Composable.compose`."""
         key = self.rely(file)
         Composition(self._s3.access, self._s3.uploads, key, file).run(segments)
+
+    def settle(self, keys: Sequence[str]) -> None:
+        """See `KeyedStaging.settle`.
+
+        Raises
+        ------
+        TierUnavailable
+            When one is not shown in time.
+        """
+        if self._s3.lagging:
+            until = time.monotonic() + self._s3.lagging
+            together([partial(self._s3.wait_until_shown, key, until) for key in keys], 32)
 
     def discard(self) -> None:
         """See `Staging.discard`; unfinished uploads too."""

@@ -21,7 +21,7 @@ TRIES: Final = 5
 _REGION: Final = "us-east-1"
 _REFRESHED: Final = timedelta(minutes=5)  # how long a copy of changing credentials is used
 _CONNECTIONS: Final = 64
-_RUNPOD: Final = (".runpod.io", "runpod.io")
+_RUNPOD: Final = ".runpod.io"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,20 @@ class Preset:
         Seconds for which it may deny what it has just taken.
     answer : float
         Seconds that an answer may take.
+    completing : float
+        Seconds for which it may go on to put an upload's parts together after it said that it
+        could not.
     """
 
     bulk_delete: bool = True
     lagging: float = 0.0
     answer: float = ANSWER
+    completing: float = 0.0
 
 
 PRESETS: Final[Mapping[str, Preset]] = {
     "": Preset(),
-    "runpod": Preset(bulk_delete=False, lagging=60.0, answer=300.0),
+    "runpod": Preset(bulk_delete=False, lagging=60.0, answer=300.0, completing=600.0),
 }
 
 

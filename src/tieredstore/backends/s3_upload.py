@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from tieredstore.backend import FileWriter
+from tieredstore.backend import FileStat, FileWriter
 from tieredstore.backends.s3_access import CONNECT, TRIES, Access
 from tieredstore.backends.s3_botocore import boto
 from tieredstore.backends.s3_objects import Objects, one_line
-from tieredstore.errors import TierUnavailable, reason
+from tieredstore.errors import TieredStoreError, TierUnavailable, reason
 from tieredstore.records import FileRecord, groups
 
 PIECE: Final = 16 << 20  # bytes of a part
@@ -29,6 +29,7 @@ _CHUNK: Final = 1 << 20  # bytes handed to the socket at once, so that a stall i
 _RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 _GONE: Final = 404
 _OK: Final = 200
+_POLL: Final = 0.5  # seconds between two looks at a server that is late
 _LAST_ERROR: Final = 2000  # bytes of an answer that are looked at
 
 
@@ -47,6 +48,7 @@ class Uploads:
     def __init__(self, access: Access, objects: Objects) -> None:
         self._access = access
         self.objects = objects
+        self.patience = access.preset.completing
         self._lock = threading.Lock()
         self._pool: Any = None
 
@@ -135,6 +137,28 @@ class Uploads:
         said = bytes(answer.data[:_LAST_ERROR]).decode(errors="replace")
         return answer.status, answer.headers.get("ETag", ""), said
 
+    def now(self, path: str) -> FileStat:
+        """What the server shows of an object; nothing while it cannot say."""
+        try:
+            return self.objects.stat(path)
+        except (OSError, TieredStoreError):
+            return FileStat(path, -1)
+
+    def landed(self, path: str, size: int, before: str) -> bool:
+        """Whether an object of this size is there, although its completion was answered otherwise.
+
+        The server may have put the parts together without an answer in time, or another that
+        moves the same file has had it do so. What had the ETag ``before`` was there before.
+        """
+        until = time.monotonic() + self.patience
+        while True:
+            found = self.now(path)
+            if found.size == size and found.tag != before:
+                return True
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_POLL)
+
     def _url(self, path: str, upload: str, number: int) -> str:
         """Where a part goes; botocore knows every host that a bucket may have."""
         parameters = {"Bucket": self._access.bucket, "Key": self.objects.key(path)}
@@ -202,6 +226,7 @@ class PartsWriter(FileWriter):
         self._tags: dict[int, str] = {}
         self._waiting = bytearray()
         self._next = 0
+        self._before = ""
         self._broken = False
 
     def write(self, offset: int, data: memoryview) -> None:
@@ -242,6 +267,7 @@ class PartsWriter(FileWriter):
         with self._lock:
             if self._upload:
                 return
+            self._before = self._uploads.now(self._path).tag
             upload = self._uploads.begun(self._path)
             if upload is not None:
                 self._there = self._uploads.parts(self._path, upload)
@@ -257,20 +283,17 @@ class PartsWriter(FileWriter):
         TierUnavailable
             When the parts do not make up the file, or the server does not put them together.
         """
-        try:
-            self._complete(self._tags)
-        except UploadGone:
-            if self._uploads.objects.stat(self._path).size != self._size:
-                raise  # else another that moves the same file has completed it
-        except OSError:
+        parts, expected = len(self._tags), len(self._planned)
+        if parts != expected:
             self._broken = True
-            raise
-
-    def _complete(self, tags: dict[int, str]) -> None:
-        if len(tags) != len(self._planned):
             place = f"{self._uploads.objects.place}/{self._path}"
-            raise TierUnavailable(f"{place}: {len(tags)} parts, expected {len(self._planned)}")
-        self._uploads.complete(self._path, self._upload, tags)
+            raise TierUnavailable(f"{place}: {parts} parts, expected {expected}")
+        try:
+            self._uploads.complete(self._path, self._upload, self._tags)
+        except OSError as error:
+            if not self._uploads.landed(self._path, self._size, self._before):
+                self._broken = not isinstance(error, UploadGone)
+                raise
 
     def abort(self) -> None:
         """See `FileWriter.abort`: parts stay only where the server failed, to be gone on with."""
