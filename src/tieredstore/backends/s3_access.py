@@ -117,6 +117,12 @@ class Access:
         return found
 
     @property
+    def certificates(self) -> str | None:
+        """The certificates that servers are checked with, where others than usual are named."""
+        found: str | None = self._opened().get_config_variable("ca_bundle")
+        return found
+
+    @property
     def region(self) -> str:
         """The region, ``us-east-1`` where nothing names one."""
         return self._region or self._opened().get_config_variable("region") or _REGION

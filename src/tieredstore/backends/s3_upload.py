@@ -16,21 +16,20 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from tieredstore.backend import FileStat, FileWriter
-from tieredstore.backends.s3_access import CONNECT, TRIES, Access
+from tieredstore.backends.s3_access import TRIES, Access
 from tieredstore.backends.s3_botocore import boto
 from tieredstore.backends.s3_objects import Objects, one_line
+from tieredstore.backends.s3_wire import Wire
 from tieredstore.errors import TieredStoreError, TierUnavailable, reason
 from tieredstore.records import FileRecord, groups
 
 PIECE: Final = 16 << 20  # bytes of a part
 MOST_PARTS: Final = 9_000
 _MIB: Final = 1 << 20
-_CHUNK: Final = 1 << 20  # bytes handed to the socket at once, so that a stall is noticed
 _RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 _GONE: Final = 404
 _OK: Final = 200
 _POLL: Final = 0.5  # seconds between two looks at a server that is late
-_LAST_ERROR: Final = 2000  # bytes of an answer that are looked at
 
 
 def piece(size: int) -> int:
@@ -49,8 +48,7 @@ class Uploads:
         self._access = access
         self.objects = objects
         self.patience = access.preset.completing
-        self._lock = threading.Lock()
-        self._pool: Any = None
+        self._wire = Wire(access)
 
     def ask(self, operation: str, path: str, **parameters: Any) -> Any:
         """One request about the object at ``path``, by botocore."""
@@ -109,8 +107,8 @@ class Uploads:
         for attempt in range(1, TRIES + 1):
             problem = ""
             try:
-                status, etag, said = self._put(url, data)
-            except Exception as error:  # noqa: BLE001 - urllib3 raises many kinds
+                status, etag, said = self._wire.put(url, data)
+            except Exception as error:  # noqa: BLE001 - of many kinds
                 problem = reason(error)
             else:
                 if status == _OK or (status // 100 == _OK // 100 and etag):
@@ -128,14 +126,6 @@ class Uploads:
         parts = [{"PartNumber": number, "ETag": tags[number]} for number in sorted(tags)]
         ended = {"UploadId": upload, "MultipartUpload": {"Parts": parts}}
         self.ask("complete_multipart_upload", path, **ended)
-
-    def _put(self, url: str, data: memoryview) -> tuple[int, str, str]:
-        headers = self._access.signed("PUT", url, data)
-        headers["Content-Length"] = str(len(data))
-        chunks = (data[at : at + _CHUNK] for at in range(0, len(data), _CHUNK))
-        answer = self._opened().request("PUT", url, body=chunks, headers=headers, redirect=False)
-        said = bytes(answer.data[:_LAST_ERROR]).decode(errors="replace")
-        return answer.status, answer.headers.get("ETag", ""), said
 
     def now(self, path: str) -> FileStat:
         """What the server shows of an object; nothing while it cannot say."""
@@ -166,19 +156,6 @@ class Uploads:
         parts = urlsplit(url)
         query = f"partNumber={number}&uploadId={quote(upload, safe='')}"
         return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
-
-    def _opened(self) -> Any:
-        with self._lock:
-            if self._pool is None:
-                import urllib3
-
-                answer = self._access.preset.answer
-                self._pool = urllib3.PoolManager(
-                    maxsize=32,
-                    retries=False,
-                    timeout=urllib3.Timeout(connect=CONNECT, read=answer),
-                )
-        return self._pool
 
 
 class SmallWriter(FileWriter):
