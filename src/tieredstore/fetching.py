@@ -73,6 +73,8 @@ class Copies:
 
     Attributes
     ----------
+    alive : list of Copy
+        Those that have not failed.
     collect : bool
         What differs is noted, and nothing raised for it.
     failed : dict
@@ -86,16 +88,11 @@ class Copies:
         self._reporter = reporter
         self._watch = watch
         self._lock = threading.Lock()
-        self._dead: set[str] = set()
+        self.alive = list(copies)
         self._sources: dict[str, FileSource] = {}
         self.collect = False
         self.failed: dict[str, str] = {}
         self.damaged: dict[str, list[str]] = {}
-
-    @property
-    def alive(self) -> list[Copy]:
-        """Those that have not failed."""
-        return [c for c in self._copies if c.tier not in self._dead]
 
     @property
     def packed(self) -> bool:
@@ -145,7 +142,7 @@ class Copies:
         problems: list[str] = []
         corrupt = False
         for copy in self._copies:
-            if copy.tier in self._dead:
+            if copy not in self.alive:
                 continue
             damaged = True  # a tier that cannot be reached is not: its copy stays as it is
             for _ in range(2):  # a second look tells a bad wire from a bad disk
@@ -258,8 +255,8 @@ class Copies:
     def fail(self, tier: str, why: str) -> None:
         """Note that a tier is not to be asked any more."""
         with self._lock:
-            new = tier not in self._dead
-            self._dead.add(tier)
+            new = any(c.tier == tier for c in self.alive)
+            self.alive = [c for c in self.alive if c.tier != tier]
             self.failed.setdefault(tier, why)
         if new:
             self._reporter.skipped(tier, why)
