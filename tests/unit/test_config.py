@@ -114,6 +114,32 @@ def test_bytes_that_are_no_text(bare):
         tieredstore.open_store("tieredstore.toml")
 
 
+def test_s3(bare):
+    Path("tieredstore.toml").write_text(
+        LOCAL + '[[tier]]\nname = "s3"\nbackend = "s3"\nurl = "s3://bucket/prefix"\n'
+        'endpoint_url = "https://s3api-eu-ro-1.runpod.io"\nregion = "EU-RO-1"\ndurable = true\n'
+    )
+    backend = tieredstore.open_store().tier("s3").backend
+    assert backend.place == "s3://bucket/prefix"
+    assert not backend.access.preset.bulk_delete
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('url = "https://bucket"', "expected s3://bucket or s3://bucket/prefix"),
+        ('url = "s3://b"\nendpoint_url = "host:9000"', "expected http(s)://host[:port]"),
+        ('url = "s3://b"\npreset = "minio"', "preset is 'minio', expected one of 'runpod'"),
+        ('url = "s3://b"\nsecret = "x"', "unknown key 'secret'"),
+        ("durable = true", "url is missing"),
+    ],
+)
+def test_what_s3_cannot_use(bare, line, said):
+    message = refused(LOCAL + f'[[tier]]\nname = "s3"\nbackend = "s3"\n{line}\n')
+    assert "[[tier]] 's3': " in message
+    assert said in message
+
+
 def test_s3_through_fsspec(bare):
     Path("tieredstore.toml").write_text(
         LOCAL + '[[tier]]\nname = "s3"\nbackend = "fsspec"\nurl = "s3://bucket/prefix"\n'
