@@ -84,6 +84,9 @@ class FileSource:
         """Open one file; `FileNotFoundError` where it is gone."""
         return self._backend.open(self._path_of(file))
 
+    def close(self) -> None:
+        """Let go of what is held for further reads; files may be opened again."""
+
 
 class Readable(ABC):
     """A place that files can be read from.
@@ -274,11 +277,7 @@ class Staging(ABC):
 
     @abstractmethod
     def create(self, file: FileRecord) -> FileWriter:
-        """Begin or go on with one file.
-
-        Its path, size and the lengths of its blocks are those of what is written. A shard's blocks
-        have digests of zeros: its bytes are verified by the files in it.
-        """
+        """Begin or go on with one file; of a shard's blocks only the lengths are known."""
 
     def holds(self, file: FileRecord) -> bool:  # noqa: ARG002
         """Whether an earlier, interrupted attempt has left this file whole and verified."""

@@ -205,6 +205,12 @@ class Copies:
                 found = self._sources.setdefault(copy.tier, found)
         return found
 
+    def close(self) -> None:
+        """Let go of what is held for further reads."""
+        for source in list(self._sources.values()):
+            with suppress(OSError):
+                source.close()
+
     # -- what comparing looks at besides --------------------------------------------------------
 
     def compare_empty(self, file: str) -> None:

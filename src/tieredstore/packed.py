@@ -82,6 +82,10 @@ class PackedSource(FileSource):
         place = self.index.places[file]
         return self._objects.open(file) if place is None else _Member(self, file, place)
 
+    def close(self) -> None:
+        """See `FileSource.close`."""
+        self._objects.close()
+
     def holder(self, file: str) -> str:
         """The object that a file's bytes lie in."""
         place = None if self._loaded is None else self._loaded.places.get(file)

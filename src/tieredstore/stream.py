@@ -46,6 +46,13 @@ class VerifiedStream(io.RawIOBase):
         self._rest = self._rest[size:]
         return size
 
+    def close(self) -> None:
+        """Let go of the copies."""
+        for source in self._sources.values():
+            with suppress(OSError):
+                source.close()
+        super().close()
+
     def _fetch(self, block: Block) -> bytes:
         problems = []
         while self._copies:

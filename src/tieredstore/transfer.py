@@ -198,6 +198,7 @@ class Transfer:
                 self._on_target(partial(_begin, file, self._staging))
 
     def _let_go(self, files: Sequence[OpenFile]) -> None:
+        self._copies.close()
         for file in files:
             if file.begun is not None:
                 file.begun.close()

@@ -236,6 +236,13 @@ class HttpSource(FileSource):
                     self._readers.popitem(last=False)
         return _Kept(reader)
 
+    def close(self) -> None:
+        """See `FileSource.close`: a stream that was not read to its end is ended."""
+        with self._lock:
+            for reader in self._readers.values():
+                reader.close()
+            self._readers.clear()
+
 
 class _Kept(FileReader):
     """A reader that its source closes."""
