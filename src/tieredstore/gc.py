@@ -15,6 +15,7 @@ from tieredstore.tier import Tier
 from tieredstore.workers import PUBLISH_DEADLINE, together, within
 
 GRACE: Final = 24 * 3600.0  # seconds
+_AT_ONCE: Final = 8  # that are dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,23 @@ def _found(chain: Chain, tier: Tier, place: Collectable, grace: float) -> TierLi
 
 def _collected(chain: Chain, tier: Tier, place: Collectable, grace: float) -> TierLitter:
     done = _found(chain, tier, place, grace)
-    for left in done.litter:
-        try:
-            drop = partial(place.drop, left)
-            freed = within(PUBLISH_DEADLINE, drop, f"tier {tier.name!r}")
-        except (OSError, TieredStoreError) as error:
-            chain.reporter.skipped(tier.name, reason(error))
-            return replace(done, failed=reason(error))
-        if freed is not None:
-            done = replace(done, dropped=(*done.dropped, left), freed=done.freed + freed)
+    for at in range(0, len(done.litter), _AT_ONCE):
+        some = done.litter[at : at + _AT_ONCE]
+        dropped = together([partial(_dropped, tier, place, left) for left in some])
+        freed = {left: size for left, (size, _) in zip(some, dropped, strict=True)}
+        gone = tuple(left for left in some if freed[left] is not None)
+        size = done.freed + sum(size or 0 for size in freed.values())
+        done = replace(done, dropped=(*done.dropped, *gone), freed=size)
+        failed = [why for _, why in dropped if why]
+        if failed:
+            chain.reporter.skipped(tier.name, failed[0])
+            return replace(done, failed=failed[0])
     return done
+
+
+def _dropped(tier: Tier, place: Collectable, left: Litter) -> tuple[int | None, str]:
+    """The bytes that were freed, and why it could not be dropped."""
+    try:
+        return within(PUBLISH_DEADLINE, partial(place.drop, left), f"tier {tier.name!r}"), ""
+    except (OSError, TieredStoreError) as error:
+        return None, reason(error)

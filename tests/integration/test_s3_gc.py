@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import shutil
@@ -195,6 +196,16 @@ def test_the_command_shows_and_drops(configured, capsys):
     assert len(keys(configured)) == 3
     assert sum(key.endswith(HEAD) for key in keys(configured)) == 1
     assert configured.verify("name")[1].ok
+
+
+def test_the_command_says_the_same_as_json(configured, capsys):
+    grown_old()
+    assert run(["gc", "--older-than", "1s", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    ((tier,), skipped) = document["tiers"], document["skipped"]
+    ((left,), freed) = tier["litter"], tier["freed"]
+    assert (tier["tier"], tier["failed"], skipped) == ("s3", "", {})
+    assert (left["what"], left["dropped"], left["size"]) == ("generation", True, freed)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,11 @@ class Note:
             found = json.loads(data)
             length = min(max(float(found["length"]), _SHORTEST), _LONGEST)
             return cls(
-                str(found["holder"]), str(found["host"]), int(found["pid"]), length, found["beat"]
+                holder=str(found["holder"]),
+                host=str(found["host"]),
+                pid=int(found["pid"]),
+                length=length,
+                beat=int(found["beat"]),
             )
         except (ValueError, KeyError, TypeError, OverflowError):
             return cls("", "", 0, LEASE_LENGTH)
@@ -226,6 +230,13 @@ class S3Lease(AbstractContextManager[None]):
         self._look()
 
     def __enter__(self) -> None:
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__(None, None, None)  # interrupted just when it was taken
+            raise
+
+    def _wait(self) -> None:
         since = time.monotonic()
         told = since - _TELL_EVERY + 1.0
         for pause in _pauses():
