@@ -32,8 +32,7 @@ from tieredstore.shards import (
     max_size,
     padded,
 )
-from tieredstore.testing.reading import ODD_NAMES
-from tieredstore.testing.samples import MTIME_NS, record_of
+from tieredstore.testing.samples import MTIME_NS, ODD_NAMES, record_of
 from tieredstore.workers import Watch
 
 MOST = 1 << 20

@@ -11,10 +11,11 @@ import pytest
 from tieredstore.backend import ANY_HEAD, Publishable, Readable, Staging
 from tieredstore.errors import HeadConflict
 from tieredstore.records import BLOCK, FileRecord
-from tieredstore.testing.reading import ODD_NAMES, ReadingContract
+from tieredstore.testing.reading import ReadingContract
 from tieredstore.testing.samples import (
     MODE,
     MTIME_NS,
+    ODD_NAMES,
     Sample,
     publish,
     read_artifact,

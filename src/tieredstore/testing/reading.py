@@ -12,34 +12,7 @@ import pytest
 from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head
 from tieredstore.backend import Readable
 from tieredstore.errors import CorruptData, InvalidName, ManifestError, UnsafePath, Unsupported
-from tieredstore.testing.samples import Sample, read_whole
-
-ODD_NAMES = (
-    "with space",
-    " space at the ends ",
-    "ünï/çödé.bin",
-    "日本語/データ",
-    "😀.txt",
-    "hash#1",
-    "100%",
-    "%2e%2e",
-    "a+b",
-    "a&b=c;d,e",
-    "what?versionId=1",
-    "star*",
-    "[set]{one,two}",
-    "~home",
-    "$HOME",
-    "quote'\"`",
-    "-dash",
-    ".hidden/.file",
-    "..two dots",
-    "end.",
-    "a::b",
-    "C:",
-    "e\u0301 decomposed",
-    "x" * 255,
-)
+from tieredstore.testing.samples import ODD_NAMES, Sample, read_whole
 
 
 class ReadingContract:

@@ -16,6 +16,32 @@ from tieredstore.records import BLOCK, FileRecord, Records, block_digest, head_o
 
 MTIME_NS: Final = 1_600_000_000_123_456_789
 MODE: Final = 0o640
+ODD_NAMES: Final = (  # valid, and easily taken for something else
+    "with space",
+    " space at the ends ",
+    "ünï/çödé.bin",
+    "日本語/データ",
+    "😀.txt",
+    "hash#1",
+    "100%",
+    "%2e%2e",
+    "a+b",
+    "a&b=c;d,e",
+    "what?versionId=1",
+    "star*",
+    "[set]{one,two}",
+    "~home",
+    "$HOME",
+    "quote'\"`",
+    "-dash",
+    ".hidden/.file",
+    "..two dots",
+    "end.",
+    "a::b",
+    "C:",
+    "e\u0301 decomposed",
+    "x" * 255,
+)
 
 
 def table_of(data: bytes, block: int = BLOCK) -> bytes:
