@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -45,14 +45,30 @@ class TierLitter:
 
 def find(chain: Chain, tiers: Sequence[str] | None, grace: float) -> list[TierLitter]:
     """What is left over in each tier that can tell, see `TieredStore.litter`."""
-    chosen = _chosen(chain, tiers)
-    return together([partial(_found, chain, tier, place, grace) for tier, place in chosen])
+    return _each(chain, tiers, partial(_found, chain, grace))
 
 
 def collect(chain: Chain, tiers: Sequence[str] | None, grace: float) -> list[TierLitter]:
     """Drop what is left over, see `TieredStore.collect`."""
-    chosen = _chosen(chain, tiers)
-    return together([partial(_collected, chain, tier, place, grace) for tier, place in chosen])
+    return _each(chain, tiers, partial(_collected, chain, grace))
+
+
+def _each(
+    chain: Chain, tiers: Sequence[str] | None, work: Callable[[Tier, Collectable], TierLitter]
+) -> list[TierLitter]:
+    """Look at all tiers at once; one that turns out not to tell is an error where it was named."""
+
+    def able(tier: Tier, place: Collectable) -> TierLitter | Unsupported:
+        try:
+            return work(tier, place)
+        except Unsupported as error:
+            return error
+
+    done = together([partial(able, tier, place) for tier, place in _chosen(chain, tiers)])
+    cannot = [error for error in done if isinstance(error, Unsupported)]
+    if cannot and tiers is not None:
+        raise cannot[0]
+    return [found for found in done if isinstance(found, TierLitter)]
 
 
 def _chosen(chain: Chain, tiers: Sequence[str] | None) -> list[tuple[Tier, Collectable]]:
@@ -74,7 +90,7 @@ def _chosen(chain: Chain, tiers: Sequence[str] | None) -> list[tuple[Tier, Colle
     return chosen
 
 
-def _found(chain: Chain, tier: Tier, place: Collectable, grace: float) -> TierLitter:
+def _found(chain: Chain, grace: float, tier: Tier, place: Collectable) -> TierLitter:
     what = f"tier {tier.name!r}"
     try:
         # A place that hangs is noticed by a small question: the listing takes as long as it is.
@@ -82,14 +98,16 @@ def _found(chain: Chain, tier: Tier, place: Collectable, grace: float) -> TierLi
             tier.deadline, lambda: next(iter(tier.backend.list(f"{RESERVED}/lease")), None), what
         )
         found = within(PUBLISH_DEADLINE, lambda: tuple(place.litter(grace)), what)
+    except Unsupported:
+        raise
     except (OSError, TieredStoreError) as error:
         chain.reporter.skipped(tier.name, reason(error))
         return TierLitter(tier.name, failed=reason(error))
     return TierLitter(tier.name, found)
 
 
-def _collected(chain: Chain, tier: Tier, place: Collectable, grace: float) -> TierLitter:
-    done = _found(chain, tier, place, grace)
+def _collected(chain: Chain, grace: float, tier: Tier, place: Collectable) -> TierLitter:
+    done = _found(chain, grace, tier, place)
     for at in range(0, len(done.litter), _AT_ONCE):
         some = done.litter[at : at + _AT_ONCE]
         dropped = together([partial(_dropped, tier, place, left) for left in some])

@@ -18,9 +18,11 @@ import pytest
 
 from tieredstore import PromoteFailed, Tier, TieredStore, local_tier
 from tieredstore.artifact import HEAD
+from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.s3 import S3Backend
 from tieredstore.backends.s3_upload import PIECE
 from tieredstore.cli import run
+from tieredstore.errors import Unsupported
 
 LARGE = random.Random(6).randbytes(3 * PIECE + 4321)  # four parts
 FILES = {"aa-small.bin": b"small", "train.bin": LARGE}
@@ -236,6 +238,28 @@ def test_a_tier_that_fails_is_said_and_is_a_failure(configured, capsys, tmp_path
     assert out == "nothing left over in s3\n"
     assert "tier 'x' skipped" in error
     assert "not collected to the end: x" in error
+
+
+def test_a_place_that_says_no_times_is_left_out_unless_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("tieredstore.backends.fsspec._WHEN", ())
+    timeless = Tier("timeless", FsspecBackend("memory://timeless"), durable=True)
+    store = TieredStore([local_tier(tmp_path), timeless])
+    assert store.litter() == []
+    with pytest.raises(Unsupported, match="does not say when its keys were written"):
+        store.collect(["timeless"])
+
+
+def test_through_fsspec_too(tmp_path, moto):
+    place = FsspecBackend(f"{moto.make_bucket(f'gc-{next(_numbers)}')}/some/prefix", moto.options)
+    store = TieredStore([local_tier(tmp_path), Tier("s3", place, durable=True)])
+    for data in (b"old", b"new"):
+        made(store, "name", {"a": data})
+        store.promote("name", replace=True)
+    grown_old()
+    (done,) = store.collect(grace=GRACE)
+    assert [left.path.split("/")[0] for left in done.dropped] == ["name"]
+    assert len(keys(store)) == 3
+    assert store.verify("name")[1].ok
 
 
 def test_only_the_places_clock_counts(configured):
