@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 import struct
-import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -34,7 +33,7 @@ MANY: Final = 2_000  # small files above which an artifact is packed
 LARGE: Final = 32 << 20  # bytes; a file above is read and written well enough by itself
 SHARD: Final = 256 << 20  # bytes of a shard at most
 MAX_SHARD: Final = 1 << 40
-SLOT: Final = tarfile.BLOCKSIZE  # bytes; everything in a tar archive begins at a multiple of it
+SLOT: Final = 512  # bytes; everything in a tar archive begins at a multiple of it
 END: Final = 2 * SLOT  # bytes of zeros at the end of a tar archive
 
 _SIZE: Final = struct.Struct("<Q")
@@ -191,6 +190,8 @@ def padded(size: int) -> int:
 
 def header(file: FileRecord) -> bytes:
     """What stands before a file in an archive: its name, size, mode and time in whole seconds."""
+    import tarfile
+
     info = tarfile.TarInfo(file.path)
     info.size, info.mode = file.size, file.mode
     info.mtime = file.mtime_ns // 10**9
