@@ -28,7 +28,8 @@ DEADLINE: Final = 60.0  # seconds that one read or write may take, and more for 
 class Copy:
     """One generation in one tier; no ``head``: unmanaged data; each read has a ``deadline``.
 
-    ``records`` are needed to read from a copy that is packed.
+    ``records`` are needed to read from a copy that is packed. ``files`` are those that a partial
+    copy has; it is not asked for others.
     """
 
     tier: str
@@ -37,11 +38,16 @@ class Copy:
     head: Head | None
     deadline: float = DEADLINE
     records: Records | None = None
+    files: frozenset[str] | None = None
 
     @property
     def packed(self) -> bool:
         """Whether small files lie in shards."""
         return self.head is not None and self.head.shards is not None
+
+    def holds(self, file: str) -> bool:
+        """Whether it has a file of its generation."""
+        return self.files is None or file in self.files
 
     def path(self, file: str) -> str:
         """Where one of its objects lies below the backend's root: a file, where none are packed."""
@@ -142,7 +148,7 @@ class Copies:
         problems: list[str] = []
         corrupt = False
         for copy in self._copies:
-            if copy not in self.alive:
+            if copy not in self.alive or not copy.holds(file.path):
                 continue
             damaged = True  # a tier that cannot be reached is not: its copy stays as it is
             for _ in range(2):  # a second look tells a bad wire from a bad disk

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -147,7 +148,7 @@ class Promotion:
 
     def _copy(self, tier: Tier, there: Located, source: Located, head: Head) -> TierOutcome:
         records = source.records()
-        copies = [source.copy(records), *self._others(source, head, records)]
+        copies = [_copy_of(source, records), *self._others(source, head, records)]
         descent = Descent(self._chain, self._name, "promote", head, records, copies)
         expected = ANY_HEAD if there.state == DAMAGED else there.tag
         size = descent.move(there, list(records.files.values()), expected, PUBLISH_DEADLINE)
@@ -158,8 +159,20 @@ class Promotion:
         if source.state == WHOLE:
             return []
         below = self._chain.locate(self._name)[1:]
-        same = [w for w in below if w.head and w.head.generation == head.generation]
-        return [w.copy(records) for w in same]
+        copies = []
+        for where in below:
+            if where.head is not None and where.head.generation == head.generation:
+                with suppress(OSError, TieredStoreError):
+                    copies.append(_copy_of(where, records))
+        return copies
+
+
+def _copy_of(where: Located, records: Records) -> Copy:
+    """A copy to read from; a partial one knows what it has."""
+    copy = where.copy(records)
+    if where.state != PARTIAL:
+        return copy
+    return replace(copy, files=frozenset(where.holding(records.files)))
 
 
 def _has(there: Located, head: Head) -> bool:

@@ -140,3 +140,16 @@ def test_a_write_that_hangs_is_given_up_too(world, create, files):
     released.set()
     assert store.locate("name")[1].state == "absent"
     assert store.locate("name")[2].state == "whole"
+
+
+@pytest.mark.parametrize("asked", ["sub/val.bin", "train.bin"])
+def test_what_a_partial_copy_lacks_is_taken_from_below(world, create, files, asked):
+    source, target = world.tier("remote"), world.tier("second")
+    create(world.store("first", source), "name", files, RECIPE)
+    world.store("first", source).promote("name")
+    fresh = replace(world.tier("first"), backend=LocalBackend(str(world.root / "fresh")))
+    store = world.store(fresh, source, target)
+    store.restore("name", files=[asked])
+    [outcome] = store.promote("name", to=["second"])
+    assert outcome.action == "copied"
+    assert all(v.ok for v in store.verify("name"))

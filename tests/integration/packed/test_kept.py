@@ -152,6 +152,16 @@ def test_a_populated_tier_packs_too(kit, tmp_path):
     assert (got.source, kit.contents(got.path)) == ("scratch", kit.FILES)
 
 
+def test_what_a_partial_copy_lacks_comes_from_shards(kit, tmp_path, published):
+    third = kit.memory()
+    tiers = [kit.far(published), Tier("third", third, durable=True, pack="auto")]
+    store = kit.store_on(tmp_path / "one", *tiers)
+    store.restore("set", files=["d3/0003"])
+    assert [o.action for o in store.promote("set")] == ["present", "copied"]
+    assert kit.keys(third) == kit.keys(published)
+    assert kit.restored(tmp_path / "two", Tier("third", third)) == kit.FILES
+
+
 @pytest.mark.parametrize(
     ("tier", "text"),
     [
