@@ -54,6 +54,7 @@ class Heads:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._conditions: Conditions | None = None
+        self._sure = True
 
     def conditions(self) -> Conditions:
         """What the server does with conditions, remembered or found out."""
@@ -122,35 +123,42 @@ class Heads:
             with suppress(OSError, TieredStoreError):
                 self._objects.delete([path])
         with suppress(OSError, TieredStoreError):
-            self._objects.put(_REMEMBERED, json.dumps(asdict(found)).encode())
+            if self._sure:
+                self._objects.put(_REMEMBERED, json.dumps(asdict(found)).encode())
         return found
 
     def _creates(self, path: str) -> bool:
         """Whether a second object is refused, and a first one not."""
-        if not _holds(lambda: self._objects.create(path, b"one")):
+        if not self._holds(partial(self._objects.create, path, b"one")):
             self._objects.put(path, b"one")
             return False
-        return not _holds(lambda: self._objects.create(path, b"two"))
+        return not self._holds(partial(self._objects.create, path, b"two"))
 
     def _replaces(self, path: str) -> str:
         """How the ETag has to be given for the right one to be taken and a wrong one refused."""
         for way in (QUOTED, PLAIN):
             tag = self._objects.put(path, b"three")
             right, wrong = _written(tag, way), _written("0" * 32, way)
-            if not tag or _holds(partial(self._objects.replace, path, b"four", wrong)):
+            if not tag or self._holds(partial(self._objects.replace, path, b"four", wrong)):
                 return NEVER
-            if _holds(partial(self._objects.replace, path, b"five", right)):
+            if self._holds(partial(self._objects.replace, path, b"five", right)):
                 return way
         return NEVER
 
+    def _holds(self, write: Callable[[], object]) -> bool:
+        """Whether a conditional write is done.
 
-def _holds(write: Callable[[], object]) -> bool:
-    """Whether a conditional write is done; one that the server does not know is not."""
-    try:
-        write()
-    except (Lost, FileNotFoundError, TieredStoreError, NotImplementedError):
-        return False
-    return True
+        A server that failed, rather than refused or knew no condition, is asked again by the next
+        process; meanwhile it counts as one that has none.
+        """
+        try:
+            write()
+        except (Lost, FileNotFoundError, NotImplementedError):
+            return False
+        except TieredStoreError:
+            self._sure = False
+            return False
+        return True
 
 
 def _written(tag: str, way: str) -> str:
