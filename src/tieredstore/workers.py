@@ -17,7 +17,7 @@ from tieredstore.errors import TierTimeout
 PUBLISH_DEADLINE: Final = 900.0  # seconds; a flush of all that was written takes its time
 SLOWEST: Final = 1 << 20  # bytes a second at which what is large still counts as an answer
 
-_FIRST: Final = 8  # threads that begin
+_FIRST: Final = 4  # threads that begin
 _LOOK: Final = 0.02  # seconds between two looks at whether more would help
 _BUSY: Final = 0.7  # processors; threads that use so much are not waiting but contending
 
