@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from tieredstore.backends.s3 import S3Backend
-from tieredstore.backends.s3_botocore import Botocore
+from tieredstore.backends.s3.botocore import Botocore
 from tieredstore.testing import BackendContract
 
 _numbers = itertools.count()

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from tieredstore import ConfigError, PromoteFailed, Tier, TieredStore, local_tier
-from tieredstore.backends import hf_repo
 from tieredstore.backends.hf import HubBackend
+from tieredstore.backends.hf import repo as hf_repo
 from tieredstore.errors import CorruptData, HeadConflict, InvalidName, TierUnavailable, Unsupported
 from tieredstore.records import FileRecord
 from tieredstore.testing.samples import Sample, publish, read_artifact, stage
@@ -345,7 +345,7 @@ def test_a_url_that_names_no_dataset_is_refused_unseen(url):
 def test_a_file_that_takes_longer_than_one_call_may_is_sent_all_the_same(
     tmp_path, servers, hub, monkeypatch
 ):
-    monkeypatch.setattr("tieredstore.backends.hf_upload._HELD_UP", 0.05)
+    monkeypatch.setattr("tieredstore.backends.hf.upload._HELD_UP", 0.05)
     hub.faults.append(servers.Fault("PUT", before=lambda: time.sleep(0.3)))
     files = {f"{n}.bin": random.Random(n).randbytes((1 << 20) + n + 1) for n in range(9)}
     sample = publish(HubBackend(URL), "corpus", Sample.of(files))

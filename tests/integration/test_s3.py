@@ -16,7 +16,7 @@ import pytest
 from tieredstore import Reporter, Tier, TieredStore, local_tier
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.s3 import S3Backend
-from tieredstore.backends.s3_upload import PIECE
+from tieredstore.backends.s3.upload import PIECE
 from tieredstore.errors import ArtifactNotFound, PromoteFailed, TieredStoreError
 
 LARGE = random.Random(5).randbytes(5 * PIECE + 4321)  # six parts

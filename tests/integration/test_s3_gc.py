@@ -20,7 +20,7 @@ from tieredstore import PromoteFailed, Tier, TieredStore, local_tier
 from tieredstore.artifact import HEAD
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.s3 import S3Backend
-from tieredstore.backends.s3_upload import PIECE
+from tieredstore.backends.s3.upload import PIECE
 from tieredstore.cli import run
 from tieredstore.errors import Unsupported
 
@@ -85,7 +85,7 @@ class Kill(Reporter):
             os.kill(os.getpid(), signal.SIGKILL)
 S3Backend.lease_length = 1.0
 S3Backend.parallel = 1
-from tieredstore.backends import s3
+from tieredstore.backends.s3 import backend as s3
 s3.S3Staging.parallel = 1
 tiers = [local_tier(sys.argv[1]), Tier("s3", S3Backend(sys.argv[2], sys.argv[3]), durable=True)]
 TieredStore(tiers, Kill()).promote("corpus")

@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-from tieredstore.backends import s3_lease
 from tieredstore.backends.s3 import S3Backend
-from tieredstore.backends.s3_lease import LeaseObject
+from tieredstore.backends.s3 import lease as s3_lease
+from tieredstore.backends.s3.lease import LeaseObject
 from tieredstore.errors import LeaseTimeout
 
 LENGTH = 2.0  # seconds; what processes of these tests write into their leases

@@ -9,8 +9,8 @@ import pytest
 
 from tieredstore import PromoteFailed, Reporter, Tier, TieredStore, local_tier
 from tieredstore.backends.s3 import S3Backend
-from tieredstore.backends.s3_access import PRESETS, preset_of
-from tieredstore.backends.s3_upload import PIECE, piece
+from tieredstore.backends.s3.access import PRESETS, preset_of
+from tieredstore.backends.s3.upload import PIECE, piece
 from tieredstore.errors import ConfigError, TierUnavailable
 
 LARGE = random.Random(8).randbytes(2 * PIECE + 4321)  # three parts

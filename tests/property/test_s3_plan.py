@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tieredstore.backend import FileStat, Segment
-from tieredstore.backends.s3_plan import LEAST, MOST_PARTS, BlockTable, plan
+from tieredstore.backends.s3.plan import LEAST, MOST_PARTS, BlockTable, plan
 from tieredstore.records import BLOCK, MAX_BLOCK, FileRecord, pack_block
 
 MIB = 1 << 20

@@ -8,9 +8,9 @@ import json
 import pytest
 
 from tieredstore.backend import FileStat
-from tieredstore.backends.s3_access import Access, preset_of
-from tieredstore.backends.s3_heads import NEVER, PLAIN, QUOTED, Conditions, Heads
-from tieredstore.backends.s3_objects import Lost, Objects, missing
+from tieredstore.backends.s3.access import Access, preset_of
+from tieredstore.backends.s3.heads import NEVER, PLAIN, QUOTED, Conditions, Heads
+from tieredstore.backends.s3.objects import Lost, Objects, missing
 from tieredstore.errors import TierUnavailable
 
 REMEMBERED = ".tieredstore/conditional.json"

@@ -10,7 +10,7 @@ import pytest
 
 from tieredstore import ConfigError, PromoteFailed, Tier, open_store
 from tieredstore.artifact import HEAD, RECORDS, SHARDS, Head
-from tieredstore.backends import hf_repo
+from tieredstore.backends.hf import repo as hf_repo
 from tieredstore.backends.http import HttpBackend
 from tieredstore.errors import ArtifactNotFound
 from tieredstore.shards import shard_name

@@ -1,7 +1,7 @@
 """S3 and whatever speaks its protocol: fresh keys for each generation, a head put conditionally.
 
 Bulk bytes go through obstore, or botocore where that is missing; large files in parts that several
-threads send. See ``s3_access.py`` for credentials, ``s3_heads.py`` for conditions.
+threads send. See ``access.py`` for credentials, ``heads.py`` for conditions.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from tieredstore.backend import (
     Segment,
     Staging,
 )
-from tieredstore.backends import s3_litter
-from tieredstore.backends.s3_access import Access, preset_of
-from tieredstore.backends.s3_compose import Composition
-from tieredstore.backends.s3_heads import Heads
-from tieredstore.backends.s3_lease import LeaseObject, S3Lease
-from tieredstore.backends.s3_objects import Lost, ObjectReader, Objects, ObjectSource
-from tieredstore.backends.s3_upload import PartsWriter, SmallWriter, Uploads, piece
+from tieredstore.backends.s3 import litter as s3_litter
+from tieredstore.backends.s3.access import Access, preset_of
+from tieredstore.backends.s3.compose import Composition
+from tieredstore.backends.s3.heads import Heads
+from tieredstore.backends.s3.lease import LeaseObject, S3Lease
+from tieredstore.backends.s3.objects import Lost, ObjectReader, Objects, ObjectSource
+from tieredstore.backends.s3.upload import PartsWriter, SmallWriter, Uploads, piece
 from tieredstore.errors import ConfigError, HeadConflict, TierUnavailable
 from tieredstore.keyed import KeyedBackend, KeyedStaging, check_expected
 from tieredstore.leases import LEASE_LENGTH
@@ -107,10 +107,10 @@ class S3Backend(KeyedBackend, Leasable):
                 f"{self.place}: botocore is not installed; pip install 'tieredstore[s3]'"
             )
         if find_spec("obstore") is None:
-            from tieredstore.backends.s3_botocore import Botocore
+            from tieredstore.backends.s3.botocore import Botocore
 
             return Botocore(self.access, self.prefix)
-        from tieredstore.backends.s3_obstore import Obstore
+        from tieredstore.backends.s3.obstore import Obstore
 
         return Obstore(self.access, self.prefix)
 

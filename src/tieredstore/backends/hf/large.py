@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final
 
-from tieredstore.backends.hf_api import Asked, HubApi
-from tieredstore.backends.hf_client import Request, hub
-from tieredstore.backends.hf_spool import Spool
+from tieredstore.backends.hf.api import Asked, HubApi
+from tieredstore.backends.hf.client import Request, hub
+from tieredstore.backends.hf.spool import Spool
 from tieredstore.errors import TieredStoreError, TierUnavailable, reason
 from tieredstore.workers import patience, within
 

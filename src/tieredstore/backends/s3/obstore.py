@@ -9,9 +9,9 @@ from datetime import timedelta
 from typing import Any, Final
 
 from tieredstore.backend import FileStat
-from tieredstore.backends.s3_access import CONNECT, TRIES, Access
-from tieredstore.backends.s3_objects import Lost, Objects, missing, one_line
-from tieredstore.backends.s3_wire import Wire
+from tieredstore.backends.s3.access import CONNECT, TRIES, Access
+from tieredstore.backends.s3.objects import Lost, Objects, missing, one_line
+from tieredstore.backends.s3.wire import Wire
 from tieredstore.errors import ArtifactChanged, ManifestError, TierUnavailable
 
 _DELETED_AT_ONCE: Final = 1000

@@ -1,6 +1,6 @@
 """Single objects of a bucket: what a client has to do, and how files are read by it.
 
-``s3_obstore.py`` moves bytes at the speed of compiled code; ``s3_botocore.py`` does the same where
+``obstore.py`` moves bytes at the speed of compiled code; ``botocore.py`` does the same where
 obstore is not installed.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tieredstore.backend import FileReader, FileSource, FileStat
-from tieredstore.backends.s3_access import Access
+from tieredstore.backends.s3.access import Access
 from tieredstore.errors import ArtifactChanged, InvalidName
 
 MAX_KEY: Final = 1024  # bytes of UTF-8, says the S3 API reference

@@ -1,6 +1,6 @@
 """One file put together of others inside a bucket, part by part, in several threads.
 
-What the server copies (``s3_plan.py``) does not pass this machine. Every request names the ETag
+What the server copies (``plan.py``) does not pass this machine. Every request names the ETag
 that its source had; because Ceph's gateway 16.2 and moto ignore that, the ETags are compared again
 when all is copied.
 """
@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any, Final
 
 from tieredstore.backend import FileStat, Segment
-from tieredstore.backends.s3_access import ANSWER, Access
-from tieredstore.backends.s3_botocore import boto
-from tieredstore.backends.s3_objects import Lost
-from tieredstore.backends.s3_plan import MOST_PARTS, BlockTable, PlannedPart, plan
-from tieredstore.backends.s3_upload import Uploads
+from tieredstore.backends.s3.access import ANSWER, Access
+from tieredstore.backends.s3.botocore import boto
+from tieredstore.backends.s3.objects import Lost
+from tieredstore.backends.s3.plan import MOST_PARTS, BlockTable, PlannedPart, plan
+from tieredstore.backends.s3.upload import Uploads
 from tieredstore.errors import (
     ArtifactChanged,
     CorruptData,

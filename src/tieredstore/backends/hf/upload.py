@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tieredstore.backends.hf_api import HubApi
-from tieredstore.backends.hf_large import Sender, Spooled
-from tieredstore.backends.hf_spool import IN_MEMORY, Spool
+from tieredstore.backends.hf.api import HubApi
+from tieredstore.backends.hf.large import Sender, Spooled
+from tieredstore.backends.hf.spool import IN_MEMORY, Spool
 
 PARALLEL: Final = 4  # large files on disk, and being sent, at a time
 _HELD_UP: Final = 20.0  # seconds that one call waits at most, well below what it may take

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsplit
 
-from tieredstore.backends.http_answer import Answer, BrokenAnswer
+from tieredstore.backends.http.answer import Answer, BrokenAnswer
 from tieredstore.errors import ConfigError, TieredStoreError, TierTimeout, TierUnavailable
 
 if TYPE_CHECKING:

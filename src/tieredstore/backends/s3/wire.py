@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote
 
-from tieredstore.backends.s3_access import CONNECT, Access
+from tieredstore.backends.s3.access import CONNECT, Access
 
 _CHUNK: Final = 1 << 20  # bytes handed to the socket at once, so that a stall is noticed
 _SAID: Final = 2000  # bytes of an answer that are looked at

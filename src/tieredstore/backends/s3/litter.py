@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tieredstore.backends.s3_upload import UploadGone, Uploads
+from tieredstore.backends.s3.upload import UploadGone, Uploads
 from tieredstore.keyed_litter import generation_of
 from tieredstore.litter import Litter
 

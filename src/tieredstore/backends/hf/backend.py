@@ -21,13 +21,13 @@ from tieredstore.backend import (
     Readable,
     Staging,
 )
-from tieredstore.backends.hf_answer import NoRepository
-from tieredstore.backends.hf_api import HubApi
-from tieredstore.backends.hf_client import HubClient
-from tieredstore.backends.hf_commit import Folder
-from tieredstore.backends.hf_reader import Files, HubReader, HubSource
-from tieredstore.backends.hf_repo import Limits, Repo
-from tieredstore.backends.hf_staging import HubStaging
+from tieredstore.backends.hf.answer import NoRepository
+from tieredstore.backends.hf.api import HubApi
+from tieredstore.backends.hf.client import HubClient
+from tieredstore.backends.hf.commit import Folder
+from tieredstore.backends.hf.reader import Files, HubReader, HubSource
+from tieredstore.backends.hf.repo import Limits, Repo
+from tieredstore.backends.hf.staging import HubStaging
 from tieredstore.errors import ConfigError, TierUnavailable
 from tieredstore.records import Records
 

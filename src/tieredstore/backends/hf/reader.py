@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from tieredstore.backend import FileReader, FileSource, Readable
-from tieredstore.backends.hf_answer import Answer
-from tieredstore.backends.hf_client import HubClient, Request
-from tieredstore.backends.hf_repo import Repo
-from tieredstore.backends.http_answer import BrokenAnswer
+from tieredstore.backends.hf.answer import Answer
+from tieredstore.backends.hf.client import HubClient, Request
+from tieredstore.backends.hf.repo import Repo
+from tieredstore.backends.http.answer import BrokenAnswer
 from tieredstore.errors import ArtifactChanged, CorruptData, ManifestError, TierUnavailable
 
 _SHA256: Final = 64  # hexadecimal digits

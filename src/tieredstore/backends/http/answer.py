@@ -1,6 +1,6 @@
 """What a web server answers: status, headers, version and body of one response, checked.
 
-Nothing here sends a request; ``http_client.py`` does.
+Nothing here sends a request; ``client.py`` does.
 """
 
 from __future__ import annotations

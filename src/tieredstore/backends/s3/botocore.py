@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from tieredstore.backend import FileStat
-from tieredstore.backends.s3_objects import Lost, Objects, missing, one_line
+from tieredstore.backends.s3.objects import Lost, Objects, missing, one_line
 from tieredstore.errors import (
     ArtifactChanged,
     ManifestError,

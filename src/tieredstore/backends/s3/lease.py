@@ -24,10 +24,10 @@ from typing import Final
 
 from tieredstore.artifact import random_hex
 from tieredstore.backend import OnWait
-from tieredstore.backends.s3_access import Access
-from tieredstore.backends.s3_botocore import boto
-from tieredstore.backends.s3_heads import NEVER, Heads
-from tieredstore.backends.s3_objects import Lost, Objects
+from tieredstore.backends.s3.access import Access
+from tieredstore.backends.s3.botocore import boto
+from tieredstore.backends.s3.heads import NEVER, Heads
+from tieredstore.backends.s3.objects import Lost, Objects
 from tieredstore.errors import LeaseTimeout, TieredStoreError, TierUnavailable
 from tieredstore.leases import LEASE_LENGTH, lock_name
 from tieredstore.names import RESERVED

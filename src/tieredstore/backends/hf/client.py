@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
-from tieredstore.backends.hf_answer import Answer
-from tieredstore.backends.hf_repo import same_origin
-from tieredstore.backends.http_answer import BrokenAnswer
+from tieredstore.backends.hf.answer import Answer
+from tieredstore.backends.hf.repo import same_origin
+from tieredstore.backends.http.answer import BrokenAnswer
 from tieredstore.errors import ConfigError, TierTimeout, TierUnavailable
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Final
 
 from tieredstore.artifact import random_hex
-from tieredstore.backends.s3_objects import Lost, Objects
+from tieredstore.backends.s3.objects import Lost, Objects
 from tieredstore.errors import TieredStoreError
 from tieredstore.names import RESERVED
 

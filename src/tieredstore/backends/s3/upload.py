@@ -16,10 +16,10 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from tieredstore.backend import FileStat, FileWriter
-from tieredstore.backends.s3_access import TRIES, Access
-from tieredstore.backends.s3_botocore import boto
-from tieredstore.backends.s3_objects import Objects, one_line
-from tieredstore.backends.s3_wire import Wire
+from tieredstore.backends.s3.access import TRIES, Access
+from tieredstore.backends.s3.botocore import boto
+from tieredstore.backends.s3.objects import Objects, one_line
+from tieredstore.backends.s3.wire import Wire
 from tieredstore.errors import TieredStoreError, TierUnavailable, reason
 from tieredstore.records import FileRecord, groups
 

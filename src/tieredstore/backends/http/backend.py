@@ -12,9 +12,9 @@ from email.utils import parsedate_to_datetime
 
 from tieredstore.artifact import MAX_HEAD, RECORDS, Head
 from tieredstore.backend import FileReader, FileSource, FileStat, FoundHead, Readable
-from tieredstore.backends.http_answer import Answer
-from tieredstore.backends.http_client import Client
-from tieredstore.backends.http_reader import (
+from tieredstore.backends.http.answer import Answer
+from tieredstore.backends.http.client import Client
+from tieredstore.backends.http.reader import (
     HttpReader,
     HttpSource,
     check_length,

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from tieredstore.backend import FileReader, FileSource, Readable
-from tieredstore.backends.http_answer import (
+from tieredstore.backends.http.answer import (
     OK,
     PARTIAL,
     UNSATISFIABLE,
@@ -21,7 +21,7 @@ from tieredstore.backends.http_answer import (
     BrokenAnswer,
     Version,
 )
-from tieredstore.backends.http_client import Client, Exchange
+from tieredstore.backends.http.client import Client, Exchange
 from tieredstore.errors import ArtifactChanged, TierUnavailable
 
 _HEAD_REFUSED: Final = frozenset({400, 401, 403, 405, 501})

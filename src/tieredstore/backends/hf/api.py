@@ -1,6 +1,6 @@
 """The Hub's API, as far as artifacts need it: commits, trees, large files, who one is.
 
-Each method is one kind of call. Sources: huggingface_hub's ``hf_api.py``, ``_commit_api.py`` and
+Each method is one kind of call. Sources: huggingface_hub's ``api.py``, ``_commit_api.py`` and
 ``lfs.py``, and https://github.com/git-lfs/git-lfs/blob/main/docs/api/batch.md.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tieredstore.backends.hf_answer import Answer
-from tieredstore.backends.hf_client import HubClient, Request
-from tieredstore.backends.hf_repo import Repo, same_origin
+from tieredstore.backends.hf.answer import Answer
+from tieredstore.backends.hf.client import HubClient, Request
+from tieredstore.backends.hf.repo import Repo, same_origin
 from tieredstore.errors import TierUnavailable
 
 _JSON: Final = {"Content-Type": "application/json"}

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from tieredstore.artifact import HEAD, RECORDS, Head
 from tieredstore.backend import Expected, FileWriter, Staging
-from tieredstore.backends.hf_api import HubApi
-from tieredstore.backends.hf_commit import Folder
-from tieredstore.backends.hf_large import Spooled
-from tieredstore.backends.hf_repo import Limits
-from tieredstore.backends.hf_spool import Spool
-from tieredstore.backends.hf_upload import PARALLEL, Uploads
+from tieredstore.backends.hf.api import HubApi
+from tieredstore.backends.hf.commit import Folder
+from tieredstore.backends.hf.large import Spooled
+from tieredstore.backends.hf.repo import Limits
+from tieredstore.backends.hf.spool import Spool
+from tieredstore.backends.hf.upload import PARALLEL, Uploads
 from tieredstore.records import FileRecord, Records
 
 

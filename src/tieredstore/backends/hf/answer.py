@@ -1,6 +1,6 @@
 """What the Hub answers: status, headers and body of one response, and the error it stands for.
 
-Nothing here sends a request; ``hf_client.py`` does.
+Nothing here sends a request; ``client.py`` does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from tieredstore.backends.http_answer import BrokenAnswer
+from tieredstore.backends.http.answer import BrokenAnswer
 from tieredstore.errors import TierUnavailable
 
 if TYPE_CHECKING:

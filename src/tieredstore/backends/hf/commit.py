@@ -8,9 +8,9 @@ from typing import Final
 
 from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, SHARDS, Head
 from tieredstore.backend import Expected
-from tieredstore.backends.hf_api import Entry, HubApi, Operation, operation
-from tieredstore.backends.hf_reader import Files
-from tieredstore.backends.hf_upload import MAX_REGULAR, Addition
+from tieredstore.backends.hf.api import Entry, HubApi, Operation, operation
+from tieredstore.backends.hf.reader import Files
+from tieredstore.backends.hf.upload import MAX_REGULAR, Addition
 from tieredstore.errors import CorruptData, ManifestError
 from tieredstore.keyed import check_expected, damaged_mark
 from tieredstore.records import Records
