@@ -197,6 +197,10 @@ class Readable(ABC):
         """Where a file of this generation lies below the root."""
         return "/".join(part for part in (folder, head.data, file) if part)
 
+    def size_of(self, folder: str, head: Head, file: str) -> int:
+        """Bytes of a file of this generation, as the place has it."""
+        return self.stat(self.data_path(folder, head, file)).size
+
     def source(self, folder: str, head: Head | None) -> FileSource:
         """The files of one generation, or (without a head) of unmanaged data, to read many of."""
         if head is None:

@@ -49,6 +49,12 @@ class Copy:
         """Whether it has a file of its generation."""
         return self.files is None or file in self.files
 
+    def size(self, file: str) -> int:
+        """Bytes of one of its files, or of an object it is packed in, as the place has it."""
+        if self.head is None:
+            return self.backend.stat(self.path(file)).size
+        return self.backend.size_of(self.folder, self.head, file)
+
     def path(self, file: str) -> str:
         """Where one of its objects lies below the backend's root: a file, where none are packed."""
         if self.head is None:
@@ -175,7 +181,7 @@ class Copies:
     ) -> list[bytes]:
         begin = blocks[0].offset
         if self.collect and begin == 0 and not copy.packed:
-            self._check_size(copy, copy.path(file.path), file.size)
+            self._check_size(copy, file.path, file.size)
         source = self._source(copy)
         size = len(buffer) + (source.most if isinstance(source, PackedSource) else 0)
         self._watch.enter(copy.tier, patience(copy.deadline, size))
@@ -223,7 +229,7 @@ class Copies:
         """An empty file has no block to read, but it has to be there, and empty."""
         for copy in self._copies:
             if not copy.packed:
-                self._note_size(copy, copy.path(file), 0)
+                self._note_size(copy, file, 0)
 
     def compare_shards(self) -> None:
         """Each shard has to be as long as its index says: ``tar`` would read what is behind."""
@@ -241,22 +247,23 @@ class Copies:
             finally:
                 self._watch.leave()
             for number, size in enumerate(sizes):
-                self._note_size(copy, copy.path(shard_name(number)), size)
+                self._note_size(copy, shard_name(number), size)
 
-    def _note_size(self, copy: Copy, path: str, size: int) -> None:
+    def _note_size(self, copy: Copy, file: str, size: int) -> None:
         try:
-            self._check_size(copy, path, size)
+            self._check_size(copy, file, size)
         except (OSError, TieredStoreError) as error:
             self._note_damage(copy.tier, reason(error))
 
-    def _check_size(self, copy: Copy, path: str, size: int) -> None:
+    def _check_size(self, copy: Copy, file: str, size: int) -> None:
         self._watch.enter(copy.tier, copy.deadline)
         try:
-            found = copy.backend.stat(path).size
+            found = copy.size(file)
         finally:
             self._watch.leave()
         if found != size:
-            raise CorruptData(f"{copy.backend.place}/{path}: {found} bytes, expected {size}")
+            where = f"{copy.backend.place}/{copy.path(file)}"
+            raise CorruptData(f"{where}: {found} bytes, expected {size}")
 
     # -- what goes wrong ------------------------------------------------------------------------
 

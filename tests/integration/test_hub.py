@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tieredstore import ConfigError, PromoteFailed, Tier, TieredStore, local_tier
+from tieredstore import ConfigError, PromoteFailed, Reporter, Tier, TieredStore, local_tier
 from tieredstore.backends.hf import HubBackend
 from tieredstore.backends.hf import repo as hf_repo
 from tieredstore.errors import CorruptData, HeadConflict, InvalidName, TierUnavailable, Unsupported
 from tieredstore.records import FileRecord
 from tieredstore.testing.samples import Sample, publish, read_artifact, stage
+from tieredstore.verifying import verify_copy
 
 constants = pytest.importorskip("huggingface_hub.constants", reason="needs the extra 'hf'")
 
@@ -172,6 +173,17 @@ def test_a_restore_reads_one_commit_while_another_generation_is_published(tmp_pa
     restored = [s for s in hub.seen("GET .*/resolve/") if pinned in s.path]
     assert {s.path.rpartition("/")[2] for s in restored} >= {"train.bin", ".tieredstore.records"}
     assert contents(store_on(tmp_path / "two").restore("corpus")) == second.files
+
+
+def test_a_verify_looks_at_one_commit_too(tmp_path, hub):
+    first, second = Sample.of(FILES), Sample.of({p: b"new" + d for p, d in FILES.items()})
+    backend = HubBackend(URL)
+    publish(backend, "corpus", first)
+    found = Tier("hub", backend).locate("corpus")
+    publish(HubBackend(URL), "corpus", second)
+    verified = verify_copy(found, "corpus", Reporter())
+    assert verified.problems == ()
+    assert verified.size == sum(map(len, FILES.values()))
 
 
 def test_an_unrelated_commit_in_between_is_built_upon(servers, hub):

@@ -121,6 +121,11 @@ class HubBackend(Readable, Publishable):
         """See `Readable.read_records`; at the commit of the head."""
         return self._records_at(self._revision_of(folder, head), folder, head)
 
+    def size_of(self, folder: str, head: Head, file: str) -> int:
+        """See `Readable.size_of`; at the commit that the head was served from."""
+        path = self.data_path(folder, head, file)
+        return self._files.look(path, self._revision_of(folder, head)).size
+
     def source(self, folder: str, head: Head | None) -> FileSource:
         """See `Readable.source`; all files at the commit of the head."""
         path_of = super().source(folder, head)._path_of  # noqa: SLF001
