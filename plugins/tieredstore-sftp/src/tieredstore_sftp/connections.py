@@ -70,6 +70,13 @@ class _Connection:
         self._client.close()
 
 
+def _is_break(error: Exception) -> bool:
+    """Whether the connection is lost, even where its threads have not noticed yet."""
+    from paramiko import SSHException
+
+    return isinstance(error, EOFError | SSHException)
+
+
 class Connections:
     """Lends connections to calls; each serves one thread at a time.
 
@@ -123,7 +130,7 @@ class Connections:
                 text = f"{self._place}: no answer within {self._server.timeout:g} s: {path}"
                 raise TierUnavailable(text, errno.ETIMEDOUT) from error
             except Exception as error:
-                done = connection.alive() and not isinstance(error, EOFError)
+                done = connection.alive() and not _is_break(error)
                 if done:
                     raise self._failed(path, error) from error
                 self.close()  # the others lead to the same server

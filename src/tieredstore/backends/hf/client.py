@@ -179,7 +179,7 @@ class HubClient:
                     raise TierUnavailable(f"{where}: {why}") from None
             if moved is not None and moved() > before:
                 before, end, pause = moved(), time.monotonic() + self.retry_for, _FIRST_PAUSE
-            wait = max(after, pause * random.uniform(0.5, 1))  # noqa: S311 - spreads retries
+            wait = max(after, pause * random.Random().uniform(0.5, 1))  # noqa: S311 - spreads retries
             if time.monotonic() + wait >= end:
                 asked = f"; it asks to wait {after:g} s" if after else ""
                 times = "once" if tries == 1 else f"{tries} times"

@@ -106,7 +106,7 @@ class Client:
                 kind = TierTimeout if _is_timeout(error) else TierUnavailable
                 if not _worth_retrying(error):
                     raise TierUnavailable(f"{self.where(path)}: {why}") from None
-            wait = max(after, pause * random.uniform(0.5, 1))  # noqa: S311 - spreads retries
+            wait = max(after, pause * random.Random().uniform(0.5, 1))  # noqa: S311 - spreads retries
             if time.monotonic() + wait >= end:
                 asked = f"; it asks to wait {after:g} s" if after else ""
                 times = "once" if tries == 1 else f"{tries} times"

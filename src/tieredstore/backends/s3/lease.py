@@ -292,4 +292,4 @@ def _pauses() -> Iterator[float]:
     """Seconds between two looks: short ones at first, never the same for two contenders."""
     for attempt in itertools.count():
         pause = min(_FIRST * 2.0 ** min(attempt, 10), _POLL)
-        yield pause * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+        yield pause * random.Random().uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
