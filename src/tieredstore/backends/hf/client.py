@@ -8,10 +8,8 @@ own, because the shared ones wait for ever, and for as long as a server asks.
 from __future__ import annotations
 
 import os
-import random
 import ssl
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
+from tieredstore.backends.attempts import Attempts
 from tieredstore.backends.hf.answer import Answer
 from tieredstore.backends.hf.repo import same_origin
 from tieredstore.backends.http.answer import BrokenAnswer
@@ -33,8 +32,7 @@ Body = bytes | Callable[[], Iterator[bytes]]
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 _KEEPS_BODY: Final = frozenset({307, 308})
 _REDIRECTS: Final = 10
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 8.0  # seconds
-_SHORTEST_TIMEOUT: Final = 0.05  # seconds; a client takes none of zero
+_LONGEST_PAUSE: Final = 8.0  # seconds
 _NOT_INSTALLED: Final = (
     "huggingface_hub is not installed, which backend 'hf' needs; pip install 'tieredstore[hf]'"
 )
@@ -163,12 +161,11 @@ class HubClient:
         self.check_online()
         import httpx2
 
-        end, pause, tries, before = time.monotonic() + self.retry_for, _FIRST_PAUSE, 0, 0
+        attempts, before = Attempts(self.timeout, self.retry_for, _LONGEST_PAUSE), 0
+        kind: type[TierUnavailable]
         while True:
-            tries += 1
-            left = max(_SHORTEST_TIMEOUT, end - time.monotonic())
             try:
-                return once(min(self.timeout, left))
+                return once(attempts.begin())
             except BrokenAnswer as broken:
                 why, after, kind = str(broken), broken.after, TierUnavailable
             except (httpx2.RequestError, httpx2.InvalidURL, httpx2.StreamError) as error:
@@ -178,16 +175,9 @@ class HubClient:
                 if not _worth_retrying(error):
                     raise TierUnavailable(f"{where}: {why}") from None
             if moved is not None and moved() > before:
-                before, end, pause = moved(), time.monotonic() + self.retry_for, _FIRST_PAUSE
-            wait = max(after, pause * random.Random().uniform(0.5, 1))  # noqa: S311 - spreads retries
-            if time.monotonic() + wait >= end:
-                asked = f"; it asks to wait {after:g} s" if after else ""
-                times = "once" if tries == 1 else f"{tries} times"
-                raise kind(
-                    f"{where}: {why} (tried {times} within {self.retry_for:g} s{asked})"
-                ) from None
-            time.sleep(wait)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+                before = moved()
+                attempts.renew()
+            attempts.wait(kind, f"{where}: {why}", after)
 
     @contextmanager
     def send(self, request: Request, timeout: float) -> Iterator[Answer]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import re
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsplit
 
+from tieredstore.backends.attempts import Attempts
 from tieredstore.backends.http.answer import Answer, BrokenAnswer
 from tieredstore.errors import ConfigError, TieredStoreError, TierTimeout, TierUnavailable
 
@@ -26,8 +25,7 @@ T = TypeVar("T")
 
 _MOVED: Final = frozenset({301, 302, 303, 307, 308})
 _REDIRECTS: Final = 10
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0  # seconds
-_SHORTEST_TIMEOUT: Final = 0.05  # seconds; a client takes none of zero
+_LONGEST_PAUSE: Final = 5.0  # seconds
 _OURS: Final = frozenset({"range", "if-range", "accept-encoding", "host", "connection"})
 
 
@@ -91,12 +89,11 @@ class Client:
         from requests import RequestException
         from urllib3.exceptions import HTTPError
 
-        end, pause, tries = time.monotonic() + self._retry_for, _FIRST_PAUSE, 0
+        attempts = Attempts(self._timeout, self._retry_for, _LONGEST_PAUSE)
+        kind: type[TierUnavailable]
         while True:
-            tries += 1
-            left = max(_SHORTEST_TIMEOUT, end - time.monotonic())
             try:
-                return once(min(self._timeout, left))
+                return once(attempts.begin())
             except BrokenAnswer as broken:
                 why, after, kind = str(broken), broken.after, TierUnavailable
             except (RequestException, HTTPError, ConnectionError, TimeoutError) as error:
@@ -106,15 +103,7 @@ class Client:
                 kind = TierTimeout if _is_timeout(error) else TierUnavailable
                 if not _worth_retrying(error):
                     raise TierUnavailable(f"{self.where(path)}: {why}") from None
-            wait = max(after, pause * random.Random().uniform(0.5, 1))  # noqa: S311 - spreads retries
-            if time.monotonic() + wait >= end:
-                asked = f"; it asks to wait {after:g} s" if after else ""
-                times = "once" if tries == 1 else f"{tries} times"
-                raise kind(
-                    f"{self.where(path)}: {why} (tried {times} within {self._retry_for:g} s{asked})"
-                ) from None
-            time.sleep(wait)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            attempts.wait(kind, f"{self.where(path)}: {why}", after)
 
     # -- used by an exchange --------------------------------------------------------------------
 
