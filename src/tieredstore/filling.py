@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,7 @@ from tieredstore.errors import (
     reason,
 )
 from tieredstore.fetching import Copy
-from tieredstore.ledger import Ledger, Seen
+from tieredstore.ledger import Ledger, Seen, stats
 from tieredstore.names import check_file
 from tieredstore.promoting import Promotion
 from tieredstore.records import FileRecord, Records, head_of
@@ -74,6 +75,7 @@ class Filling:
         self._folder = chain.first.tier.layout.folder(name)
         self._ledger: Ledger | None = None
         self._records: dict[str, FileRecord] = {}
+        self._inodes: dict[str, int] = {}
         self._direct: list[Tier] = []
         self.complete = False
         self.refused: dict[str, str] = {}
@@ -113,7 +115,8 @@ class Filling:
         record = self._measure(file, written)
         ledger = self._begun(file)
         self._records[file] = record
-        ledger.put[file] = (record.size, record.mtime_ns)
+        self._inodes[file] = written.stat().st_ino
+        ledger.add(record)
         ledger.write(self._mount, self._recipe)  # before the move: what is not there counts not
         self._mount.mark_filling(self._folder, ledger.generation, self._required)
         self._take(written.name, file)
@@ -185,10 +188,11 @@ class Filling:
         if file not in others and not rival:
             now = self._stats(others)
             ledger.put.update({f: s for f, s in others.items() if now.get(f) == s})
+            ledger.digests = {**(disk.digests if disk else {}), **ledger.digests}
             return ledger
         stale = {**ledger.stale, **others}
         own = {f: s for f, s in ledger.put.items() if f in self._records}
-        self._ledger = ledger = Ledger(new_generation(), own, stale)
+        self._ledger = ledger = Ledger(new_generation(), own, stale, ledger.digests)
         self._direct = []  # their marks are of the other generation; promoted at the end
         if not own:
             self._choose_direct(joined=False)
@@ -221,14 +225,8 @@ class Filling:
         return there if pending or held is not None or whole else {}
 
     def _stats(self, files: Iterable[str]) -> dict[str, Seen]:
-        found: dict[str, Seen] = {}
-        with suppress(FileNotFoundError), beneath.opened(self._mount.root()) as root:
-            with beneath.opened(beneath.open_folder(root, self._folder)) as fd:
-                for file in files:
-                    with suppress(FileNotFoundError):
-                        stat = beneath.stat_file(fd, check_file(file))
-                        found[file] = (stat.st_size, stat.st_mtime_ns)
-        return found
+        found = stats(self._mount, self._folder, files)
+        return {f: (s.st_size, s.st_mtime_ns) for f, s in found.items()}
 
     def _choose_direct(self, *, joined: bool) -> None:
         """Durable mounted tiers that take each file as it is put in."""
@@ -316,7 +314,7 @@ class Filling:
 
     def _finish(self, ledger: Ledger, files: Iterable[str]) -> None:
         # A mark of its own takes over those that others have left, and hides what is looked at.
-        begun, last = ledger.generation, Ledger(new_generation(), ledger.put, ledger.stale)
+        begun, last = ledger.generation, replace(ledger, generation=new_generation())
         last.write(self._mount, self._recipe)
         self._mount.mark_filling(self._folder, last.generation, self._required)
         records = self._whole_records(ledger, sorted(set(files)))
@@ -369,29 +367,28 @@ class Filling:
         ArtifactChanged
             When a file that was put in is another one now.
         """
-        now = self._stats(files)
+        now = stats(self._mount, self._folder, files)
         known, unknown = [], []
         for file in files:
-            record = self._records.get(file)
-            if record is not None and now.get(file) == (record.size, record.mtime_ns):
-                known.append(record)
-            elif file in now:
-                unknown.append(self._chain.first.backend.stat(f"{self._folder}/{file}"))
-            else:
+            record, stat = self._records.get(file), now.get(file)
+            if stat is None:
                 raise self._replaced(file)
-        seen = [
-            FileRecord(f.path.removeprefix(f"{self._folder}/"), f.size, f.mode, f.mtime_ns)
-            for f in unknown
-        ]
+            if record is not None and self._is_own(record, stat):
+                known.append(record)
+            else:
+                unknown.append(
+                    FileRecord(file, stat.st_size, stat.st_mode & 0o777, stat.st_mtime_ns)
+                )
         copy = Copy("", self._chain.first.backend, self._folder, None)
-        found = Transfer([copy]).move(seen).files
-        for each in found:
-            own = self._records.get(each.path)
-            if own is not None and own.table != each.table:  # equal bytes do no harm
-                raise self._replaced(each.path)
-            if own is None and ledger.put.get(each.path) not in {None, now[each.path]}:
+        found = Transfer([copy]).move(unknown).files
+        for each in found:  # equal bytes do no harm
+            if not ledger.counts(each):
                 raise self._replaced(each.path)
         return Records.of([*known, *found])
+
+    def _is_own(self, record: FileRecord, stat: os.stat_result) -> bool:
+        seen = (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        return seen == (record.size, record.mtime_ns, self._inodes[record.path])
 
     def _replaced(self, file: str) -> ArtifactChanged:
         return ArtifactChanged(

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from tieredstore import beneath
-from tieredstore.artifact import Recipe, random_hex
+from tieredstore.artifact import Recipe, digest128, random_hex
 from tieredstore.names import check_file
+from tieredstore.records import FileRecord
 from tieredstore.stage import Mount
 
 _AREA: Final = "fill"
@@ -34,11 +36,24 @@ class Ledger:
         Files that this filling has put in, as they were then.
     stale : dict
         Required files of an older generation, as they were when the filling began.
+    digests : dict
+        Digests of the block tables of files in ``put``: clocks tick too slowly to tell a file
+        from one that another put in its place at once.
     """
 
     generation: str
     put: dict[str, Seen] = field(default_factory=dict)
     stale: dict[str, Seen] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+
+    def add(self, file: FileRecord) -> None:
+        """Count a file that is about to be put in."""
+        self.put[file.path] = (file.size, file.mtime_ns)
+        self.digests[file.path] = digest128(file.table)
+
+    def counts(self, file: FileRecord) -> bool:
+        """Whether a file has the bytes that were put in, as far as that is known."""
+        return self.digests.get(file.path, digest128(file.table)) == digest128(file.table)
 
     @classmethod
     def read(cls, mount: Mount, generation: str, recipe: Recipe | None) -> Ledger | None:
@@ -47,12 +62,14 @@ class Ledger:
             with beneath.opened(mount.area(_AREA)) as area:
                 body = json.loads(beneath.read_small(area, f"{generation}.json", _MAX_LEDGER))
             if body["recipe"] == _identity(recipe):
-                return cls(generation, _seen(body["put"]), _seen(body["stale"]))
+                put, stale = _seen(body["put"]), _seen(body["stale"])
+                return cls(generation, put, stale, {f: str(body["digests"][f]) for f in put})
         return None
 
     def write(self, mount: Mount, recipe: Recipe | None) -> None:
         """Keep the ledger for whoever goes on."""
         body = {"recipe": _identity(recipe), "put": self.put, "stale": self.stale}
+        body["digests"] = self.digests
         with beneath.opened(mount.area(_AREA)) as area:
             name = f"{self.generation}.{random_hex(4)}"
             beneath.write_small(area, name, json.dumps(body).encode())
@@ -62,6 +79,17 @@ class Ledger:
         """The filling is over."""
         with suppress(OSError), beneath.opened(mount.area(_AREA)) as area:
             os.unlink(f"{self.generation}.json", dir_fd=area)
+
+
+def stats(mount: Mount, folder: str, files: Iterable[str]) -> dict[str, os.stat_result]:
+    """Stat those of the files that lie in a folder."""
+    found: dict[str, os.stat_result] = {}
+    with suppress(FileNotFoundError), beneath.opened(mount.root()) as root:
+        with beneath.opened(beneath.open_folder(root, folder)) as fd:
+            for file in files:
+                with suppress(FileNotFoundError):
+                    found[file] = beneath.stat_file(fd, check_file(file))
+    return found
 
 
 def _identity(recipe: Recipe | None) -> object:

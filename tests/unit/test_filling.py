@@ -54,9 +54,11 @@ class Place:
         return self.store.fill("a", required, recipe)
 
 
-def put(filling, file: str, data: bytes) -> dict[str, str]:
+def put(filling, file: str, data: bytes, *, mtime_ns: int | None = None) -> dict[str, str]:
     path = filling.temporary(file)
     path.write_bytes(data)
+    if mtime_ns is not None:
+        os.utime(path, ns=(mtime_ns, mtime_ns))
     return filling.put(file, path)
 
 
@@ -240,6 +242,34 @@ def test_many_that_prepare_all_of_it_at_once_never_leave_a_mixture(tmp_path: Pat
         put_all(again, b"last")
         assert whole(places[0].store) is not None or again.settle()
         assert whole(places[0].store) == {f: b"last" + f.encode() for f in FILES}
+
+
+def test_a_file_replaced_in_the_same_tick_of_the_clock_is_not_taken_for_ones_own(
+    place, tmp_path: Path
+) -> None:
+    one, other = place.fill(), Place(tmp_path).fill()
+    put(one, "train.bin", b"one", mtime_ns=10**18)
+    put(other, "train.bin", b"two", mtime_ns=10**18)  # of equal size and time
+    put(one, "val.bin", b"one")
+    with pytest.raises(ArtifactChanged, match=r"train\.bin"):
+        put(one, "meta.pkl", b"one")
+    assert whole(place.store) is None
+
+
+def test_a_file_of_another_replaced_in_the_same_tick_is_not_gone_on_with(
+    place, tmp_path: Path
+) -> None:
+    dead, rival = place.fill(), Place(tmp_path).fill()
+    put(dead, "train.bin", b"one", mtime_ns=10**18)
+    path = rival.temporary("train.bin")
+    path.write_bytes(b"two")
+    os.utime(path, ns=(10**18, 10**18))
+    os.replace(path, place.here / "train.bin")
+    fresh = Place(tmp_path).fill()
+    put(fresh, "val.bin", b"one")
+    with pytest.raises(ArtifactChanged, match=r"train\.bin"):
+        put(fresh, "meta.pkl", b"one")
+    assert whole(place.store) is None
 
 
 def test_a_preparation_that_begins_anew_does_not_count_what_a_dead_one_left(
