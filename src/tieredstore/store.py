@@ -1,39 +1,33 @@
 """`TieredStore`: named artifacts on a chain of tiers. The verbs; how each works lies beside it.
 
-Restoring is in ``restoring.py``, promoting and evicting in ``promoting.py``, building in
-``building.py``, collecting in ``gc.py``.
+Here are those that find, bring up and make artifacts; those that keep them are in ``keeping.py``.
+Restoring is in ``restoring.py``, building in ``building.py``, composing in ``composing.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
 from typing import Any, BinaryIO
 
-from tieredstore import gc
 from tieredstore.artifact import Recipe
 from tieredstore.backend import Leasable
 from tieredstore.building import Build
-from tieredstore.chain import Chain
 from tieredstore.composing import Composition, PartLike
 from tieredstore.errors import ArtifactNotFound
 from tieredstore.filling import Filling
 from tieredstore.got import Got
+from tieredstore.keeping import Keeping
 from tieredstore.names import check_file, check_name
-from tieredstore.promoting import Promotion, TierOutcome, evict
-from tieredstore.reporter import SILENT, Reporter
 from tieredstore.restoring import restore
 from tieredstore.status import Survey
 from tieredstore.stream import open_verified
-from tieredstore.tier import ABSENT, Located, Tier
-from tieredstore.verifying import Verified, verify_copy
-from tieredstore.workers import together
+from tieredstore.tier import Located, Tier
 
 RecipeLike = Recipe | Mapping[str, Any] | None
 
 
-class TieredStore:
+class TieredStore(Keeping):
     """Artifacts on a chain of tiers, the first of which is the one that work reads from.
 
     Parameters
@@ -48,29 +42,6 @@ class TieredStore:
     ConfigError
         When there is no tier, two have one name, or the first is no folder.
     """
-
-    def __init__(self, tiers: Sequence[Tier], reporter: Reporter | None = None) -> None:
-        self._chain = Chain.of(tiers, reporter or SILENT)
-
-    @property
-    def tiers(self) -> tuple[Tier, ...]:
-        """The tiers in the order of the chain."""
-        return self._chain.tiers
-
-    @property
-    def reporter(self) -> Reporter:
-        """Who is told what happens."""
-        return self._chain.reporter
-
-    def tier(self, name: str) -> Tier:
-        """The tier of that name.
-
-        Raises
-        ------
-        ConfigError
-            When there is none.
-        """
-        return self._chain.tier(name)
 
     # -- find -----------------------------------------------------------------------------------
 
@@ -251,89 +222,3 @@ class TieredStore:
         """The first tier, for this node, and the farthest that can lease, for all nodes."""
         able = [t for t in self.tiers if t.writable and isinstance(t.backend, Leasable)]
         return able[:1] + able[1:][-1:]
-
-    # -- keep -----------------------------------------------------------------------------------
-
-    def promote(
-        self, name: str, to: Sequence[str] | str | None = None, *, replace: bool = False
-    ) -> list[TierOutcome]:
-        """Copy an artifact from the first tier down to durable tiers.
-
-        Parameters
-        ----------
-        name : str
-            The artifact.
-        to : str or sequence of str, optional
-            Tiers by name; all durable ones by default.
-        replace : bool
-            Replace the artifact there even when another recipe made it.
-
-        Returns
-        -------
-        list of TierOutcome
-            One for each tier: ``copied``, ``present``.
-
-        Raises
-        ------
-        PromoteFailed
-            When a tier did not take it; `RecipeConflict` when each of those holds another recipe.
-        """
-        check_name(name)
-        targets = [to] if isinstance(to, str) else to
-        return Promotion(self._chain, name, targets, replace=replace).run()
-
-    def verify(self, name: str, tiers: Sequence[str] | None = None) -> list[Verified]:
-        """Compare every byte of an artifact with its manifest, in each tier that holds it."""
-        check_name(name)
-        chosen = self.tiers if tiers is None else [self.tier(t) for t in tiers]
-        located = together([partial(tier.locate, name) for tier in chosen])
-        found = [where for where in located if where.state != ABSENT]
-        if not found:
-            raise ArtifactNotFound(f"{name}: in no tier")
-        return [verify_copy(where, name, self.reporter) for where in found]
-
-    def evict(self, name: str, tier: str | None = None) -> int:
-        """Drop a tier's copy, after the same generation was verified in another durable tier.
-
-        Returns
-        -------
-        int
-            Bytes that were freed.
-
-        Raises
-        ------
-        EvictRefused
-            When no verified copy is known elsewhere.
-        """
-        check_name(name)
-        return evict(self._chain, name, self.tiers[0] if tier is None else self.tier(tier))
-
-    def litter(
-        self, tiers: Sequence[str] | None = None, grace: float = gc.GRACE
-    ) -> list[gc.TierLitter]:
-        """What is left over in tiers: replaced generations, and what was never published.
-
-        Parameters
-        ----------
-        tiers : sequence of str, optional
-            Only these; all that can tell by default.
-        grace : float
-            Seconds; what was written to, or replaced, since then is left alone.
-
-        Returns
-        -------
-        list of TierLitter
-            One for each tier that was looked at; ``failed`` where it could not be.
-
-        Raises
-        ------
-        Unsupported
-            When a tier that is named cannot tell, or is read-only.
-        """
-        return gc.find(self._chain, tiers, grace)
-
-    def collect(
-        self, tiers: Sequence[str] | None = None, grace: float = gc.GRACE
-    ) -> list[gc.TierLitter]:
-        """Drop what `litter` finds; what has come into use meanwhile is left alone."""
-        return gc.collect(self._chain, tiers, grace)
