@@ -1,7 +1,7 @@
 """The verbs of a store that keep artifacts whole, safe and within their space.
 
-Promoting and evicting are in ``promoting.py``, verifying in ``verifying.py``, collecting in
-``gc.py``; the verbs that make artifacts and bring them up are in ``store.py``.
+Promoting is in ``promoting.py``, evicting in ``evicting.py``, verifying in ``verifying.py``,
+collecting in ``gc.py``; the verbs that make artifacts and bring them up are in ``store.py``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from functools import partial
 from tieredstore import gc
 from tieredstore.chain import Chain
 from tieredstore.errors import ArtifactNotFound
+from tieredstore.evicting import evict
 from tieredstore.names import check_name
-from tieredstore.promoting import Promotion, TierOutcome, evict
+from tieredstore.promoting import Promotion, TierOutcome
 from tieredstore.reporter import SILENT, Reporter
 from tieredstore.tier import ABSENT, Tier
 from tieredstore.verifying import Verified, verify_copy

@@ -1,4 +1,4 @@
-"""Copy an artifact down to durable tiers, and drop a copy that such a tier also has."""
+"""Copy an artifact down to durable tiers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Final
 
 from tieredstore.adopting import adopt_in_place
 from tieredstore.artifact import Head
-from tieredstore.backend import ANY_HEAD, Publishable
+from tieredstore.backend import ANY_HEAD
 from tieredstore.chain import Chain
 from tieredstore.copying import Descent, check_replaceable
 from tieredstore.errors import (
     ArtifactNotFound,
-    EvictRefused,
     HeadConflict,
     PromoteFailed,
     RecipeConflict,
@@ -23,13 +22,11 @@ from tieredstore.errors import (
     TierUnavailable,
     overtaken,
     reason,
-    writing_to,
 )
 from tieredstore.fetching import Copy
 from tieredstore.records import Records
 from tieredstore.tier import DAMAGED, PARTIAL, UNMANAGED, UNREACHABLE, WHOLE, Located, Tier
-from tieredstore.verifying import verify_copy
-from tieredstore.workers import PUBLISH_DEADLINE, together, within
+from tieredstore.workers import PUBLISH_DEADLINE, together
 
 _TRIES: Final = 20
 _AT_ONCE: Final = 4  # tiers that are promoted to; each has buffers of its own
@@ -190,33 +187,3 @@ def _raise_for(name: str, outcomes: Sequence[TierOutcome]) -> None:
     if all(o.action == REFUSED for o in bad):
         raise RecipeConflict(text)
     raise PromoteFailed(f"{name}: {text}", tuple(outcomes))
-
-
-def evict(chain: Chain, name: str, tier: Tier) -> int:
-    """Drop one tier's copy, see `TieredStore.evict`."""
-    located = tier.locate(name)
-    if located.head is None:
-        raise ArtifactNotFound(
-            f"{name}: tier {tier.name!r} has none ({located.detail or located.state})"
-        )
-    if not tier.writable:
-        raise EvictRefused(f"{name}: tier {tier.name!r} is read-only")
-    said = []
-    others = [t for t in chain.tiers if t is not tier and t.durable]
-    for there in together([partial(other.locate, name) for other in others]):
-        other = there.tier
-        if there.head is None or there.head.generation != located.head.generation:
-            said.append(f"{other.name}: {there.detail or 'not this generation'}")
-            continue
-        verified = verify_copy(there, name, chain.reporter)
-        if verified.ok and there.state == WHOLE:
-            assert isinstance(tier.backend, Publishable)
-            remove = partial(tier.backend.remove, located.folder, located.head)
-            with writing_to(tier.name):
-                within(PUBLISH_DEADLINE, remove, f"tier {tier.name!r}")
-            return located.head.size
-        said.append(f"{other.name}: {'; '.join(verified.problems) or 'only some of its files'}")
-    why = "; ".join(said) or "this store has no other durable tier"
-    raise EvictRefused(
-        f"{name}: not dropped from {tier.name!r}, no verified copy elsewhere ({why})"
-    )
