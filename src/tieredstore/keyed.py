@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from tieredstore import keyed_litter
-from tieredstore.artifact import HEAD, RECORDS, Head, random_hex
+from tieredstore.artifact import HEAD, RECORDS, Head, digest128, random_hex
 from tieredstore.backend import (
     ANY_HEAD,
     Expected,
@@ -30,6 +30,7 @@ from tieredstore.errors import HeadConflict, ManifestError, TierUnavailable, Uns
 from tieredstore.keyed_litter import damaged_mark, is_tombstone
 from tieredstore.litter import Collectable, Litter
 from tieredstore.names import RESERVED
+from tieredstore.recordable import MAX_VALUE, Recordable, Versioned
 from tieredstore.records import FileRecord, Records
 
 __all__ = ["KeyedBackend", "KeyedStaging", "check_expected", "damaged_mark"]
@@ -40,7 +41,7 @@ _GRAVES: Final = 15  # seconds to wait for a collector that takes a generation a
 _POLL: Final = 0.5
 
 
-class KeyedBackend(Readable, Publishable, Collectable):
+class KeyedBackend(Readable, Publishable, Collectable, Recordable):
     """An object store, or anything that is used like one.
 
     Attributes
@@ -120,6 +121,24 @@ class KeyedBackend(Readable, Publishable, Collectable):
     def drop(self, litter: Litter) -> int | None:
         """See `Collectable.drop`."""
         return keyed_litter.drop(self, litter)
+
+    def read_record(self, path: str) -> Versioned | None:
+        """See `Recordable.read_record`."""
+        try:
+            data = self.read(path, MAX_VALUE)
+        except FileNotFoundError:
+            return None
+        return Versioned(data, digest128(data))
+
+    def swap_record(self, path: str, data: bytes, version: str | None) -> None:
+        """See `Recordable.swap_record`; compared just before it is written, where that is all."""
+        if version is None:
+            self.put(path, data, None)
+            return
+        there = self.read_record(path)
+        if there is None or there.version != version:
+            raise HeadConflict(f"{self.place}/{path}: was changed meanwhile")
+        self.put(path, data, ANY_HEAD)
 
     def begin(self, folder: str, head: Head) -> Staging:
         """See `Publishable.begin`."""

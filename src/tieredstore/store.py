@@ -19,6 +19,7 @@ from tieredstore.filling import Filling
 from tieredstore.got import Got
 from tieredstore.keeping import Keeping
 from tieredstore.names import check_file, check_name
+from tieredstore.recording import SharedRecord
 from tieredstore.restoring import restore
 from tieredstore.status import Survey
 from tieredstore.stream import open_verified
@@ -179,6 +180,26 @@ class TieredStore(Keeping):
             self._chain.first.check_free(name)
         composition = Composition(self._chain, name, tier, replace=replace)
         return composition.run(parts, Recipe.of(recipe))
+
+    def record(self, name: str, tier: str | None = None) -> SharedRecord:
+        """A small JSON value that many processes on many nodes change, such as a plan.
+
+        Parameters
+        ----------
+        name : str
+            Such as ``phase1_0/plan.json``; neither an artifact's nor inside one.
+        tier : str, optional
+            Where it lies: by default the farthest tier that can keep records, which is the one
+            that all nodes share.
+
+        Raises
+        ------
+        ArtifactExists
+            When the name lies inside an artifact's, or holds one.
+        Unsupported
+            When that tier cannot keep records, or is read-only.
+        """
+        return SharedRecord(self._chain, name, tier)
 
     def ensure(
         self,

@@ -28,15 +28,17 @@ from tieredstore.backend import (
 from tieredstore.errors import HeadConflict
 from tieredstore.marks import Held, Marks
 from tieredstore.names import RESERVED
+from tieredstore.recordable import Recordable, Versioned
 from tieredstore.records import BLOCK, FileRecord, Records
 from tieredstore.stage import Mount
 from tieredstore.staged import DescriptorReader, Staged, StagedFolders, StagedWriter
+from tieredstore.versions import Versions
 
 _LOOKS = 3
 _PUBLISH_WAIT = 60.0  # seconds; a publication takes far less, and goes on without the lock
 
 
-class LocalBackend(Readable, Publishable, Leasable):
+class LocalBackend(Readable, Publishable, Leasable, Recordable):
     """A folder on a local file system.
 
     Parameters
@@ -212,6 +214,16 @@ class LocalBackend(Readable, Publishable, Leasable):
     ) -> AbstractContextManager[None]:
         os.close(self.mount.area("lease"))
         return leases.file_lock(self.mount.area_path("lease"), key, timeout, on_wait)
+
+    # -- Recordable -----------------------------------------------------------------------------
+
+    def read_record(self, path: str) -> Versioned | None:
+        """See `Recordable.read_record`."""
+        return Versions(self.mount, path).read()
+
+    def swap_record(self, path: str, data: bytes, version: str | None) -> None:
+        """See `Recordable.swap_record`."""
+        Versions(self.mount, path).swap(data, version)
 
 
 class MountedSource(FileSource):

@@ -30,7 +30,7 @@ from tieredstore.backend import (
 from tieredstore.backends.s3 import litter as s3_litter
 from tieredstore.backends.s3.access import Access, preset_of
 from tieredstore.backends.s3.compose import Composition
-from tieredstore.backends.s3.heads import Heads
+from tieredstore.backends.s3.heads import NEVER, Heads
 from tieredstore.backends.s3.lease import LeaseObject, S3Lease
 from tieredstore.backends.s3.objects import Lost, ObjectReader, Objects, ObjectSource
 from tieredstore.backends.s3.upload import PartsWriter, SmallWriter, Uploads, piece
@@ -38,6 +38,7 @@ from tieredstore.errors import ConfigError, HeadConflict, TierUnavailable
 from tieredstore.keyed import KeyedBackend, KeyedStaging, check_expected
 from tieredstore.leases import LEASE_LENGTH
 from tieredstore.litter import Litter
+from tieredstore.recordable import MAX_VALUE, Versioned
 from tieredstore.records import FileRecord
 from tieredstore.workers import together
 
@@ -186,6 +187,25 @@ class S3Backend(KeyedBackend, Leasable):
                 raise HeadConflict(f"{where}: was published meanwhile") from None
         self._wait_until_seen(key, data)
 
+    def read_record(self, path: str) -> Versioned | None:
+        """See `Recordable.read_record`; the version is the ETag."""
+        try:
+            return Versioned(*self.objects.get(path, MAX_VALUE))
+        except FileNotFoundError:
+            return None
+
+    def swap_record(self, path: str, data: bytes, version: str | None) -> None:
+        """See `Recordable.swap_record`."""
+        if version is not None and self.heads.conditions().replace == NEVER:
+            there = self.read_record(path)
+            if there is None or there.version != version:
+                raise HeadConflict(f"{self.place}/{path}: was changed meanwhile")
+        try:
+            self.heads.put(path, data, None if version is None else (b"", version))
+        except Lost:
+            raise HeadConflict(f"{self.place}/{path}: was changed meanwhile") from None
+        self._wait_until_seen(path, data)
+
     def _wait_until_seen(self, key: str, data: bytes) -> None:
         """Some servers deny for a while what they have just taken."""
         until = time.monotonic() + self.lagging
@@ -193,7 +213,7 @@ class S3Backend(KeyedBackend, Leasable):
             time.sleep(_POLL)
 
     def _holds(self, key: str, data: bytes) -> bool:
-        found = self.heads.now(key, MAX_HEAD)
+        found = self.heads.now(key, MAX_VALUE)
         return found is not None and found[0] == data
 
     def wait_until_shown(self, key: str, until: float) -> None:
