@@ -37,6 +37,7 @@ from tieredstore.filling import Filling
 from tieredstore.got import Got
 from tieredstore.names import Layout
 from tieredstore.promoting import TierOutcome
+from tieredstore.recording import SharedRecord
 from tieredstore.reporter import Reporter
 from tieredstore.store import TieredStore
 from tieredstore.tier import Located, Tier
@@ -65,6 +66,7 @@ __all__ = [
     "Recipe",
     "RecipeConflict",
     "Reporter",
+    "SharedRecord",
     "Tier",
     "TierOutcome",
     "TierTimeout",
