@@ -1,0 +1,107 @@
+"""The verbs that prepare datasets: ``prepare`` and ``list``; and what a ``prepare.py`` calls."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets_prep import preparers
+from datasets_prep.cli.edge import DONE, FAILED, guarded
+from datasets_prep.cli.verbs import Verbs
+from datasets_prep.console import complain
+from datasets_prep.errors import OptionError
+from datasets_prep.options import add_common_args, add_num_proc_arg, get_common_parser
+from datasets_prep.preparing import PrepareOptions, prepare
+
+
+def add(verbs: Verbs) -> None:
+    """Add them to the command."""
+    one = verbs.add(
+        _prepare,
+        "prepare",
+        "find, restore or prepare a dataset",
+        "Find a dataset, restore it from another tier, or else prepare and keep it.",
+    )
+    add_common_args(one)
+    one.add_argument("name", metavar="NAME", help="the dataset; see the command list")
+    one.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="D",
+        help="files go to D/NAME (default: the first tier, data/NAME/NAME unless configured)",
+    )
+    _add_options(one)
+    verbs.add(_list, "list", "list the datasets that can be prepared")
+
+
+def prepare_script(name: str, file: str, argv: Sequence[str] | None = None) -> None:
+    """All that a dataset's own ``prepare.py`` has to do; files go beside the script.
+
+    Parameters
+    ----------
+    name : str
+        The dataset.
+    file : str
+        The script: ``__file__``.
+    argv : sequence of str, optional
+        Arguments; the process's own by default.
+
+    Raises
+    ------
+    SystemExit
+        With the exit status, when it is not 0.
+    """
+
+    def script() -> int:
+        parser = get_common_parser(f"Prepare the dataset {name}.")
+        _add_options(parser)
+        args = parser.parse_args(argv)
+        prepare(name, _options(args, Path(file).resolve().parent))
+        return DONE
+
+    code = guarded(script)
+    if code != DONE:
+        raise SystemExit(code)
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    prepare(args.name, _options(args, args.data_dir))
+    return DONE
+
+
+def _list(args: argparse.Namespace) -> int:
+    del args
+    code = DONE
+    for name in preparers.names():
+        try:
+            found = preparers.load(name)
+        except OptionError as error:
+            complain(str(error))
+            code = FAILED
+            continue
+        print(f"{name}\t{found.title}\t{', '.join(found.tokenizers)}")  # noqa: T201
+    return code
+
+
+def _options(args: argparse.Namespace, data_dir: Path | None) -> PrepareOptions:
+    return PrepareOptions(
+        data_dir=data_dir,
+        subset=args.subset,
+        force=args.force,
+        tokenizer=args.tokenizer,
+        source=args.source,
+        num_proc=args.num_proc,
+        config=args.config,
+    )
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_num_proc_arg(parser)
+    parser.add_argument(
+        "--tokenizer", metavar="T", help="gpt2, char or byte (default: the dataset's usual one)"
+    )
+    parser.add_argument(
+        "--source", metavar="S", help="path or URL of the input (default: its public URL)"
+    )
+    parser.add_argument("--config", metavar="FILE", help="a TOML file with the tiers")
