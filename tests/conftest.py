@@ -57,6 +57,24 @@ def ceph(ceph_server):
     return ceph_server
 
 
+@pytest.fixture(scope="session")
+def slurm_cluster(tmp_path_factory):
+    """A running SLURM cluster of four nodes."""
+    module = _load("slurm")
+    if module.missing():
+        pytest.skip(module.missing())
+    cluster = module.start(tmp_path_factory.mktemp("slurm") / "c")
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def slurm(slurm_cluster):
+    """The cluster without jobs of the last test, its nodes idle."""
+    slurm_cluster.clear()
+    return slurm_cluster
+
+
 @pytest.fixture
 def make_proxy():
     """Make TCP proxies in front of a port on this machine, and end them."""
