@@ -2,7 +2,8 @@
 
 The only module that reads environment variables: ``TIEREDSTORE_CONFIG`` (a configuration file),
 ``TIEREDSTORE_RUNPOD_VOLUME`` (where the RunPod volume is mounted), ``TIEREDSTORE_OFFLINE`` (no
-network) and ``TIEREDSTORE_DEBUG`` (tracebacks on the command line).
+network) and ``TIEREDSTORE_DEBUG`` (tracebacks on the command line); and those that paths and
+layouts of a configuration name.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def _is_set(variable: str) -> bool:
 def _machine() -> Machine:
     why = f"offline ({OFFLINE_VARIABLE}); unset it to use this tier"
     offline = why if _is_set(OFFLINE_VARIABLE) else ""
-    return Machine(offline, lambda: runpod_volume() or RUNPOD_VOLUME)
+    return Machine(offline, lambda: runpod_volume() or RUNPOD_VOLUME, os.environ)
 
 
 def _tiers(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from tieredstore.backends.offline import OfflineBackend
 from tieredstore.errors import ConfigError, InvalidName, TieredStoreError, reason
 from tieredstore.names import Layout
 from tieredstore.tier import NEVER, Tier, check_pack
+from tieredstore.variables import Variables
 
 REPO_LAYOUT: Final = Layout("{name}/{name}", ("{name}",))
 VOLUME_LAYOUT: Final = Layout("data/{name}")
@@ -59,10 +60,13 @@ class Machine:
         Why remote tiers are left out; empty where they are not.
     volume : callable
         Gives the folder at which the RunPod volume is, or would be, mounted.
+    environment : mapping
+        What variables in paths and layouts stand for.
     """
 
     offline: str
     volume: Callable[[], str]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +144,10 @@ class Source:
         if "layout" not in row and "also_read" not in row:
             return usual
         key = "layout" if "layout" in row else "also_read"
+        write = self._variables(f"{where}: layout").layout(row.get("layout", usual.write))
+        older = [self._variables(f"{where}: also_read").layout(t) for t in row.get("also_read", ())]
         try:
-            return Layout(row.get("layout", usual.write), tuple(row.get("also_read", ())))
+            return Layout(write, tuple(older))
         except InvalidName as error:
             raise ConfigError(f"{where}: {key}: {error}") from None
 
@@ -170,10 +176,14 @@ class Source:
     def _path(self, path: str, where: str) -> str:
         if not path or "\0" in path:
             raise ConfigError(f"{where} is {path!r}, expected the path of a folder")
+        path = self._variables(where).path(path)
         try:
             return str(self.folder / Path(path).expanduser())
         except RuntimeError as error:  # ~nobody
             raise ConfigError(f"{where} is {path!r}: {error}") from None
+
+    def _variables(self, where: str) -> Variables:
+        return Variables(self.machine.environment, where)
 
 
 def _annotated(annotation: object) -> str:

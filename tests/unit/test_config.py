@@ -347,3 +347,25 @@ def test_importing_loads_no_toml_either():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_variables_in_path_and_layout(bare, monkeypatch):
+    monkeypatch.setenv("SCRATCH", str(bare / "s"))
+    monkeypatch.setenv("USER", "me")
+    monkeypatch.delenv("SLURM_TMPDIR", raising=False)
+    tables = [
+        {"name": "node", "backend": "local", "path": "${SLURM_TMPDIR:-./tmp/$USER}"},
+        {"name": "shared", "backend": "local", "path": "$SCRATCH", "layout": "$USER/{name}"},
+    ]
+    first, second = tieredstore.open_store({"tier": tables}).tiers
+    assert first.backend.place == str(bare / "tmp" / "me")
+    assert (second.backend.place, second.layout.folder("x")) == (str(bare / "s"), "me/x")
+    monkeypatch.setenv("SLURM_TMPDIR", str(bare / "job"))
+    assert tieredstore.open_store({"tier": tables}).tiers[0].backend.place == str(bare / "job")
+
+
+def test_a_variable_that_is_not_set_is_named(monkeypatch):
+    monkeypatch.delenv("SCRATCH", raising=False)
+    message = refused('[[tier]]\nname = "a"\nbackend = "local"\npath = "$SCRATCH/x"\n')
+    for said in ("[[tier]] 'a': path", "$SCRATCH is not set", "${SCRATCH:-…}"):
+        assert said in message
