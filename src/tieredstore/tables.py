@@ -17,8 +17,9 @@ from tieredstore.backend import Readable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.offline import OfflineBackend
 from tieredstore.errors import ConfigError, InvalidName, TieredStoreError, reason
+from tieredstore.limits import EXPECTED, Space, parse_size
 from tieredstore.names import Layout
-from tieredstore.tier import NEVER, Tier, check_pack
+from tieredstore.tier import NEVER, Tier, check_pack, check_space
 from tieredstore.variables import Variables
 
 REPO_LAYOUT: Final = Layout("{name}/{name}", ("{name}",))
@@ -34,6 +35,8 @@ _POLICY: Final = {
     "deadline": "seconds",
     "populate": "bool",
     "pack": "str",
+    "max_size": "size",
+    "min_free": "size",
     "layout": "str",
     "also_read": "texts",
 }
@@ -43,6 +46,7 @@ _KINDS: Final[Mapping[str, tuple[type | tuple[type, ...], str]]] = {
     "int": (int, "a whole number"),
     "float": ((int, float), "a number"),
     "seconds": ((int, float), "a positive number of seconds"),
+    "size": ((int, str), EXPECTED),
     "list": (list, "a list"),
     "texts": (list, "a list of texts"),
     "dict": (Mapping, "a table such as { key = value }"),
@@ -117,6 +121,8 @@ class Source:
             _check_first(backend, where)
         try:
             check_pack(row.get("pack", NEVER), backend)
+            space = _space(row)
+            check_space(space, backend)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
         if backend.remote and self.machine.offline:
@@ -131,6 +137,7 @@ class Source:
             deadline=float(row.get("deadline", 30.0)),
             populate=row.get("populate", False),
             pack=row.get("pack", NEVER),
+            space=space,
         )
 
     def _kind(self, row: Mapping[str, Any], where: str) -> type[Readable]:
@@ -207,6 +214,19 @@ def check_folder(path: str, where: str) -> None:
     """Refuse a path at which something else than a folder lies."""
     if os.path.lexists(path) and not os.path.isdir(path):
         raise ConfigError(f"{where}: {path} is no folder, expected one")
+
+
+def _space(row: Mapping[str, Any]) -> Space:
+    sizes: dict[str, int] = {}
+    for key in ("max_size", "min_free"):
+        if key in row:
+            try:
+                sizes[key] = parse_size(row[key])
+            except ValueError as error:
+                raise ConfigError(f"{key}: {error}") from None
+    if sizes.get("max_size") == 0:
+        raise ConfigError("max_size is 0, expected more: nothing could be kept there")
+    return Space(**sizes)
 
 
 def _check_type(value: object, kind: str, where: str) -> None:

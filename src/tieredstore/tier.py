@@ -16,6 +16,7 @@ from tieredstore.backend import Publishable, Readable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import ConfigError, ManifestError, TieredStoreError, reason
 from tieredstore.fetching import Copy
+from tieredstore.limits import NO_LIMITS, Space
 from tieredstore.names import Layout
 from tieredstore.records import Records
 from tieredstore.workers import patience, within
@@ -43,6 +44,19 @@ def check_pack(pack: str, backend: Readable) -> None:
         )
 
 
+def check_space(space: Space, backend: Readable) -> None:
+    """Refuse limits where they mean nothing.
+
+    Raises
+    ------
+    ConfigError
+        For places that are not mounted: what is free there, and what was used when, is not known.
+    """
+    if space.limited and not isinstance(backend, LocalBackend):
+        key = "max_size" if space.max_size is not None else "min_free"
+        raise ConfigError(f"{key} is for folders on this machine, {backend.place} is none")
+
+
 @dataclass(frozen=True, slots=True)
 class Tier:
     """One tier of a store.
@@ -68,11 +82,13 @@ class Tier:
         A restore that is served from farther down the chain leaves a copy here.
     pack : str
         ``auto``: of more than some thousand small files, shards are kept; ``never``.
+    space : Space
+        How much it may take of its place; of mounted places only.
 
     Raises
     ------
     ConfigError
-        When it is to pack, and its place cannot.
+        When it is to pack, or has limits, and its place cannot.
     """
 
     name: str
@@ -84,10 +100,12 @@ class Tier:
     deadline: float = 30.0
     populate: bool = False
     pack: str = NEVER
+    space: Space = NO_LIMITS
 
     def __post_init__(self) -> None:
         """Refuse what the place cannot do."""
         check_pack(self.pack, self.backend)
+        check_space(self.space, self.backend)
 
     @property
     def writable(self) -> bool:

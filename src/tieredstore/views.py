@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from tieredstore import limits
 from tieredstore.artifact import Recipe
 from tieredstore.errors import PromoteFailed, TieredStoreError, reason
 from tieredstore.gc import TierLitter
@@ -17,6 +18,8 @@ from tieredstore.tier import Located, Tier
 from tieredstore.verifying import Verified
 
 Row = dict[str, Any]
+
+size = limits.size
 
 _SPACE: Final = "free some space there and run the command again"
 _RIGHTS: Final = "check who owns it and its mode, or run as a user who may"
@@ -40,7 +43,9 @@ _NEXT_BY_KIND: Final[Mapping[str, str]] = {
     "manifest": "tieredstore verify shows which copies are whole",
     "tier": "check the tier, or leave it out of the configuration",
     "timeout": "check the tier, or leave it out of the configuration",
-    "promote": "put that right and promote again; the first tier's copy is kept",
+    "build": "put that right and run the command again",
+    "promote": "put that right and promote again, or let it wait (tieredstore promote --queue); "
+    "the first tier's copy is kept",
     "evict": "promote it, or verify the other copies, before it is evicted",
     "unsupported": "choose another tier",
 }
@@ -233,16 +238,6 @@ def explained(error: BaseException) -> str:
     code = getattr(error, "errno", None)
     step = _NEXT_BY_ERRNO.get(code, step) if isinstance(code, int) else step
     return "; ".join(part for part in (reason(error), step) if part)
-
-
-def size(count: int | None) -> str:
-    """Bytes for people: ``1.2 MB``."""
-    if count is None:
-        return ""
-    for unit, length in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= length:
-            return f"{count / length:.1f} {unit}"
-    return f"{count} B"
 
 
 def duration(seconds: float) -> str:
