@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head
 from tieredstore.errors import CorruptData, ManifestError
+from tieredstore.leasable import Leasable as Leasable  # noqa: PLC0414 - part of the contract
+from tieredstore.leasable import OnWait as OnWait  # noqa: PLC0414 - likewise
 from tieredstore.records import MAX_RECORDS, FileRecord, Records
 
 
@@ -239,15 +240,18 @@ class FileWriter(ABC):
 
 
 class AnyHead(Enum):
-    """The type of `ANY_HEAD`."""
+    """The type of `ANY_HEAD` and `DAMAGED_HEAD`."""
 
     ANY = "any"
+    DAMAGED = "damaged"
 
 
 ANY_HEAD: Final = AnyHead.ANY
 """Publish whatever is there now: the last to publish wins."""
+DAMAGED_HEAD: Final = AnyHead.DAMAGED
+"""Publish where a head lies that cannot be read, and over no other."""
 
-Expected = str | None | Literal[AnyHead.ANY]
+Expected = str | None | AnyHead
 """Tag of the head that is to be replaced; ``None``: there is none."""
 
 
@@ -315,6 +319,23 @@ class Staging(ABC):
     def discard(self) -> None:
         """Drop what was staged."""
 
+    def mend(self, head: Head, records: Records, expected: Expected) -> None:
+        """Put what was staged in the stead of damaged files of the generation that lies there.
+
+        Each file is seen as it was or whole. By default a publication of the same generation.
+
+        Parameters
+        ----------
+        head, records, expected
+            See `publish`.
+
+        Raises
+        ------
+        HeadConflict
+            When another generation is there by now: it stays as it is.
+        """
+        self.publish(head, records, expected)
+
 
 class Publishable(ABC):
     """A place that artifacts can be published to."""
@@ -367,34 +388,4 @@ class Composable(ABC):
             When a file is another version now, as far as the place can tell.
         CorruptData
             When bytes that passed this machine differ from the blocks.
-        """
-
-
-OnWait = Callable[[str], None]
-
-
-class Leasable(ABC):
-    """A place whose users can agree on who works on something."""
-
-    @abstractmethod
-    def lease(
-        self, key: str, timeout: float | None, on_wait: OnWait
-    ) -> AbstractContextManager[None]:
-        """Hold the lease ``key`` for the time of a ``with`` block.
-
-        Parameters
-        ----------
-        key : str
-            What is leased, a valid name.
-        timeout : float or None
-            Seconds to wait for it; ``None`` waits without a limit.
-        on_wait : callable
-            Called now and then with a word on who holds it.
-
-        Raises
-        ------
-        LeaseTimeout
-            When it was not to be had in time.
-        OSError
-            When the place cannot do leases now; the caller goes on without one.
         """

@@ -17,6 +17,7 @@ Every error also inherits the builtin that a caller would catch, and carries a s
     ├── TierUnavailable       OSError              tier
     │   └── TierTimeout       TimeoutError         timeout
     ├── LeaseTimeout          TimeoutError         lease
+    ├── BuildFailed           RuntimeError         build
     ├── PromoteFailed         OSError              promote
     ├── EvictRefused          PermissionError      evict
     └── Unsupported           NotImplementedError  unsupported
@@ -131,6 +132,29 @@ class LeaseTimeout(TieredStoreError, TimeoutError):
     """A lease that somebody else held for longer than the caller would wait."""
 
     kind = "lease"
+
+
+class BuildFailed(TieredStoreError, RuntimeError):
+    """The attempt at building that this call waited for has failed.
+
+    Attributes
+    ----------
+    why : str
+        What was raised there, in one line.
+    pid, host : int and str
+        Whose attempt it was.
+    when : int
+        Seconds since 1970 by that machine's clock.
+    """
+
+    kind = "build"
+
+    def __init__(self, name: str, why: str, *, pid: int = 0, host: str = "", when: int = 0) -> None:
+        self.why, self.pid, self.host, self.when = why, pid, host, when
+        super().__init__(
+            f"{name}: built by process {pid} on {host or 'another host'} while this call waited, "
+            f"and that failed: {why}"
+        )
 
 
 class PromoteFailed(TieredStoreError, OSError):

@@ -32,6 +32,11 @@ def lock_name(key: str) -> str:
     return f"{readable}-{digest128(key.encode())[:12]}.lock"
 
 
+def note_name(key: str) -> str:
+    """A file name for the note beside the lease ``key``."""
+    return f"{lock_name(key)}.note"
+
+
 def file_lock(
     folder: str, key: str, timeout: float | None, on_wait: OnWait
 ) -> AbstractContextManager[None]:
@@ -109,16 +114,17 @@ def _acquire(lock: BaseFileLock, timeout: float | None, on_wait: OnWait) -> None
         except Timeout as error:
             if timeout is not None and time.monotonic() - since >= timeout:
                 raise LeaseTimeout(
-                    f"{lock.lock_file}: still held after {timeout:.0f} s{_holder(lock)}; "
+                    f"{lock.lock_file}: still held after {timeout:.0f} s by {_holder(lock)}; "
                     f"wait longer, or look for the process that holds it"
                 ) from error
             if time.monotonic() - told >= _TELL_EVERY:
                 told = time.monotonic()
-                on_wait(f"{_holder(lock).strip() or 'another process'}, for {waited:.0f} s so far")
+                on_wait(_holder(lock))
         else:
             return
 
 
 def _holder(lock: BaseFileLock) -> str:
+    """Who holds it, in words; ``flock`` does not tell."""
     owner = getattr(lock, "owner", None)
-    return f" by process {owner.pid} on {owner.hostname}" if owner is not None else ""
+    return "another process" if owner is None else f"process {owner.pid} on {owner.hostname}"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import ClassVar
 
-from tieredstore import beneath, leases
+from tieredstore import beneath, leases, small
 from tieredstore.artifact import HEAD, RECORDS, Head
 from tieredstore.backend import (
     ANY_HEAD,
@@ -28,6 +28,7 @@ from tieredstore.backend import (
 from tieredstore.errors import HeadConflict
 from tieredstore.marks import Held, Marks
 from tieredstore.names import RESERVED
+from tieredstore.notes import MAX_NOTE
 from tieredstore.recordable import Recordable, Versioned
 from tieredstore.records import BLOCK, FileRecord, Records
 from tieredstore.stage import Mount
@@ -180,6 +181,11 @@ class LocalBackend(Readable, Publishable, Leasable, Recordable):
             self.mount.publish(staged, folder, head, records)
         self.mount.sweep_old()
 
+    def mend(self, staged: Staged, folder: str, head: Head, records: Records) -> None:
+        """Put staged files in the stead of damaged ones, see `Mount.mend`."""
+        with self._publishing(folder):
+            self.mount.mend(staged, folder, head, records)
+
     @contextmanager
     def _publishing(self, folder: str) -> Iterator[None]:
         with ExitStack() as stack:
@@ -214,6 +220,18 @@ class LocalBackend(Readable, Publishable, Leasable, Recordable):
     ) -> AbstractContextManager[None]:
         os.close(self.mount.area("lease"))
         return leases.file_lock(self.mount.area_path("lease"), key, timeout, on_wait)
+
+    def read_note(self, key: str) -> bytes:
+        """See `Leasable.read_note`."""
+        return small.read(self.mount, "lease", leases.note_name(key), MAX_NOTE)
+
+    def write_note(self, key: str, note: bytes) -> None:
+        """See `Leasable.write_note`."""
+        name = leases.note_name(key)
+        if note:
+            small.put(self.mount, "lease", name, note)
+        else:
+            small.remove(self.mount, "lease", name)
 
     # -- Recordable -----------------------------------------------------------------------------
 
@@ -276,6 +294,11 @@ class MountedStaging(Staging):
     def publish(self, head: Head, records: Records, expected: Expected) -> None:
         """See `Staging.publish`."""
         self._backend.publish(self._staged, self._folder, head, records, expected)
+
+    def mend(self, head: Head, records: Records, expected: Expected) -> None:
+        """See `Staging.mend`."""
+        del expected  # the generation that lies there, or a damaged head
+        self._backend.mend(self._staged, self._folder, head, records)
 
     def discard(self) -> None:
         """See `Staging.discard`."""

@@ -31,13 +31,14 @@ from tieredstore.backends.s3 import litter as s3_litter
 from tieredstore.backends.s3.access import Access, preset_of
 from tieredstore.backends.s3.compose import Composition
 from tieredstore.backends.s3.heads import NEVER, Heads
-from tieredstore.backends.s3.lease import LeaseObject, S3Lease
+from tieredstore.backends.s3.lease import LeaseObject, S3Lease, note_path
 from tieredstore.backends.s3.objects import Lost, ObjectReader, Objects, ObjectSource
 from tieredstore.backends.s3.upload import PartsWriter, SmallWriter, Uploads, piece
 from tieredstore.errors import ConfigError, HeadConflict, TierUnavailable
 from tieredstore.keyed import KeyedBackend, KeyedStaging, check_expected
 from tieredstore.leases import LEASE_LENGTH
 from tieredstore.litter import Litter
+from tieredstore.notes import MAX_NOTE
 from tieredstore.recordable import MAX_VALUE, Versioned
 from tieredstore.records import FileRecord
 from tieredstore.workers import together
@@ -159,6 +160,18 @@ class S3Backend(KeyedBackend, Leasable):
         """See `Leasable.lease`."""
         lease = LeaseObject(self.access, self.objects, self.heads, key)
         return S3Lease(lease, self.lease_length, timeout, on_wait)
+
+    def read_note(self, key: str) -> bytes:
+        """See `Leasable.read_note`."""
+        found = self.heads.now(note_path(key), MAX_NOTE)
+        return b"" if found is None else found[0]
+
+    def write_note(self, key: str, note: bytes) -> None:
+        """See `Leasable.write_note`."""
+        if note:
+            self.objects.put(note_path(key), note)
+        else:
+            self.objects.delete([note_path(key)])
 
     # -- keyed ----------------------------------------------------------------------------------
 

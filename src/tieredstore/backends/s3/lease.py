@@ -29,7 +29,7 @@ from tieredstore.backends.s3.botocore import boto
 from tieredstore.backends.s3.heads import NEVER, Heads
 from tieredstore.backends.s3.objects import Lost, Objects
 from tieredstore.errors import LeaseTimeout, TieredStoreError, TierUnavailable
-from tieredstore.leases import LEASE_LENGTH, lock_name
+from tieredstore.leases import LEASE_LENGTH, lock_name, note_name
 from tieredstore.names import RESERVED
 
 _LIMIT: Final = 4096  # bytes of a lease
@@ -40,6 +40,11 @@ _FIRST: Final = 0.1  # seconds
 _JITTER: Final = 0.25
 _TELL_EVERY: Final = 5.0  # seconds
 _GOODBYE: Final = 5.0  # seconds that letting go may keep whoever does
+
+
+def note_path(key: str) -> str:
+    """Where the note beside the lease ``key`` lies."""
+    return f"{RESERVED}/lease/{note_name(key)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +257,7 @@ class S3Lease(AbstractContextManager[None]):
                 )
             if now - told >= _TELL_EVERY:
                 told = now
-                self._on_wait(f"{self._holder}, for {now - since:.0f} s so far")
+                self._on_wait(self._holder)
             time.sleep(min(pause, left))
             self._look()
 
