@@ -1,7 +1,8 @@
 """Reading verified bytes from the first of several copies that gives them right.
 
-A run of blocks that one copy cannot give is fetched again, then from the next copy of the same
-generation. A copy that fails is not asked again; what differs from the manifest is noted.
+A run of blocks that one copy gives wrong is fetched again block by block, and each wrong one from
+the next copy of the same generation. A copy that fails is not asked again; what differs from the
+manifest is noted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from tieredstore.artifact import Head
+from tieredstore.artifact import SHARDS, Head
 from tieredstore.backend import FileSource, Readable
 from tieredstore.errors import CorruptData, TieredStoreError, TierUnavailable, reason
 from tieredstore.packed import PackedSource
@@ -93,6 +94,10 @@ class Copies:
         Why a tier was not used to the end, by its name.
     damaged : dict
         What differs from the manifest, by tier.
+    bad : dict
+        The files, and shards, that it was found in, by tier.
+    given : dict
+        Bytes that each tier gave right.
     """
 
     def __init__(self, copies: Sequence[Copy], reporter: Reporter, watch: Watch) -> None:
@@ -105,6 +110,8 @@ class Copies:
         self.collect = False
         self.failed: dict[str, str] = {}
         self.damaged: dict[str, list[str]] = {}
+        self.bad: dict[str, set[str]] = {}
+        self.given: dict[str, int] = {}
 
     @property
     def packed(self) -> bool:
@@ -161,20 +168,30 @@ class Copies:
                 try:
                     return self._read(copy, file, blocks, buffer)
                 except CorruptData as error:
+                    if len(blocks) > 1:
+                        return self._one_by_one(file, blocks, buffer)
                     problem, corrupt = str(error), True
                 except (OSError, TieredStoreError) as error:
                     problem = reason(error)
                     damaged = isinstance(error, FileNotFoundError)
-                    if not self.collect and not damaged:
+                    if not damaged and (not self.collect or isinstance(error, TierUnavailable)):
                         self.fail(copy.tier, problem)
                     break
             problems.append(problem)
-            if damaged or self.collect:
-                self._note_damage(copy.tier, problem)
-        if self.collect:
+            if damaged or (self.collect and copy in self.alive):
+                self._note_damage(copy.tier, problem, file.path)
+        if self.collect and self.alive:
             return []
         text = "; ".join(problems) or "; ".join(self.failed.values()) or "no copy is left"
         raise (CorruptData if corrupt else TierUnavailable)(f"{file.path}: {text}")
+
+    def _one_by_one(self, file: FileRecord, blocks: list[Block], buffer: memoryview) -> list[bytes]:
+        """Each block by itself, so that only those that are wrong come from another copy."""
+        found = [
+            self.fetch(file, [block], view)
+            for block, view in zip(blocks, views(blocks, buffer), strict=True)
+        ]
+        return [digest for one in found for digest in one] if all(found) else []
 
     def _read(
         self, copy: Copy, file: FileRecord, blocks: list[Block], buffer: memoryview
@@ -203,6 +220,8 @@ class Copies:
                     f"{shown(copy, source, file.path)}: bytes {block.offset} to {end} differ "
                     "from the manifest"
                 )
+        with self._lock:
+            self.given[copy.tier] = self.given.get(copy.tier, 0) + got
         return digests
 
     def _source(self, copy: Copy) -> FileSource:
@@ -242,7 +261,7 @@ class Copies:
             try:
                 sizes = source.index.sizes
             except (OSError, TieredStoreError) as error:
-                self._note_damage(copy.tier, reason(error))
+                self._note_damage(copy.tier, reason(error), SHARDS)
                 continue
             finally:
                 self._watch.leave()
@@ -253,7 +272,7 @@ class Copies:
         try:
             self._check_size(copy, file, size)
         except (OSError, TieredStoreError) as error:
-            self._note_damage(copy.tier, reason(error))
+            self._note_damage(copy.tier, reason(error), file)
 
     def _check_size(self, copy: Copy, file: str, size: int) -> None:
         self._watch.enter(copy.tier, copy.deadline)
@@ -280,9 +299,12 @@ class Copies:
         if new:
             self._reporter.skipped(tier, why)
 
-    def _note_damage(self, tier: str, problem: str) -> None:
+    def _note_damage(self, tier: str, problem: str, file: str) -> None:
         with self._lock:
-            self.damaged.setdefault(tier, []).append(problem)
+            problems = self.damaged.setdefault(tier, [])
+            if problem not in problems[-1:]:
+                problems.append(problem)
+            self.bad.setdefault(tier, set()).add(file)
 
 
 def shown(copy: Copy, source: FileSource, file: str) -> str:

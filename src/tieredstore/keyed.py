@@ -19,6 +19,7 @@ from tieredstore import keyed_litter
 from tieredstore.artifact import HEAD, RECORDS, Head, digest128, random_hex
 from tieredstore.backend import (
     ANY_HEAD,
+    DAMAGED_HEAD,
     Expected,
     FileWriter,
     FoundHead,
@@ -173,7 +174,7 @@ def check_expected(expected: Expected, found: bytes | None, where: str) -> None:
 
     Parameters
     ----------
-    expected : str, None or ANY_HEAD
+    expected : str, None, ANY_HEAD or DAMAGED_HEAD
         What `put` was given.
     found : bytes or None
         What lies there now; ``None`` where nothing does.
@@ -189,11 +190,21 @@ def check_expected(expected: Expected, found: bytes | None, where: str) -> None:
     """
     if expected is ANY_HEAD:
         return
+    if expected is DAMAGED_HEAD:
+        _check_damaged(found, where)
+        return
     if expected is None and found is not None:
         raise HeadConflict(f"{where}: was published meanwhile")
     if expected is not None:
         now = None if found is None else Head.parse(found, where).generation
         if now != expected:
+            raise HeadConflict(f"{where}: {now} was published meanwhile")
+
+
+def _check_damaged(found: bytes | None, where: str) -> None:
+    if found is not None:
+        with suppress(ManifestError):
+            now = Head.parse(found, where).generation
             raise HeadConflict(f"{where}: {now} was published meanwhile")
 
 

@@ -18,6 +18,7 @@ from tieredstore.records import Records
 from tieredstore.shards import Index, Place, max_size, shard_name
 
 WINDOW: Final = 8 << 20  # bytes that one request brings of files that lie near one another
+_LOOKS: Final = 2  # at an index that is damaged
 _NEAR: Final = 64 << 10  # bytes between two files that are read through rather than left out
 
 
@@ -43,6 +44,7 @@ class PackedSource(FileSource):
         self._where = where
         self._lock = threading.Lock()
         self._loaded: Index | None = None
+        self._broken: list[CorruptData] = []
         self._window = _Window()
 
     @property
@@ -60,8 +62,14 @@ class PackedSource(FileSource):
             When it is missing or cannot be believed.
         """
         with self._lock:
+            if len(self._broken) >= _LOOKS:
+                raise self._broken[-1]
             if self._loaded is None:
-                self._loaded = self._load()
+                try:
+                    self._loaded = self._load()
+                except CorruptData as error:
+                    self._broken.append(error)
+                    raise
             return self._loaded
 
     def _load(self) -> Index:

@@ -54,6 +54,44 @@ class Mount(Root):
             raise HeadConflict(f"{self.path}/{folder}: kept changing while it was being published")
         held.close()
 
+    def mend(self, staged: Staged, folder: str, head: Head, records: Records) -> None:
+        """Put what is staged in the stead of damaged files of the same generation.
+
+        Each file takes its place at once; where head or records are damaged, all of it under the
+        pending mark. Nothing of another generation is replaced.
+
+        Raises
+        ------
+        HeadConflict
+            When another generation is there, or somebody else has put the same files in.
+        """
+        self.complete(folder)
+        placed = False
+        if staged.write_manifest(replace(head, data=""), records):
+            with suppress(FileNotFoundError), beneath.opened(self.root()) as root:
+                marks = Marks.of(folder, head.kind)
+                with beneath.opened(beneath.open_folder(root, marks.folder)) as fd:
+                    placed = self._mend(staged, fd, marks, head, records)
+        if not placed:
+            raise HeadConflict(f"{self.path}/{folder}: was changed while it was being mended")
+        staged.tidy()
+
+    def _mend(self, staged: Staged, fd: int, marks: Marks, head: Head, records: Records) -> bool:
+        if not beneath.exists(fd, marks.head):
+            return False
+        held = self.believable(fd, marks)
+        if held is None:  # a head that cannot be read, or a publication that is under way
+            return self._place_one_by_one(staged, fd, marks)
+        if held.head.generation != head.generation:
+            return False
+        try:
+            self.records_of(held)
+        except (FileNotFoundError, TieredStoreError):
+            return self._place_one_by_one(staged, fd, marks)
+        finally:
+            held.close()
+        return self._add_files(staged, fd, marks, records)
+
     def put_manifest(self, folder: str, head: Head, records: Records) -> None:
         """Give files that lie in ``folder`` already, and have been measured, their manifest.
 

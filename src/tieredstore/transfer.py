@@ -46,6 +46,10 @@ class Moved:
         Why a tier was not used to the end, by its name.
     damaged : dict
         What differs from the manifest, by tier.
+    bad : dict
+        The files, and shards, that it was found in, by tier.
+    given : dict
+        Bytes that each tier gave right.
     """
 
     size: int = 0
@@ -53,6 +57,8 @@ class Moved:
     files: list[FileRecord] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     damaged: dict[str, list[str]] = field(default_factory=dict)
+    bad: dict[str, set[str]] = field(default_factory=dict)
+    given: dict[str, int] = field(default_factory=dict)
 
 
 class _NoWriter(FileWriter):
@@ -102,7 +108,10 @@ class Transfer:
         self._lock = threading.Lock()
         self._stopped: Callable[[], bool] = lambda: False
         self._patience = deadline
-        self.moved = Moved(failed=self._copies.failed, damaged=self._copies.damaged)
+        found = self._copies
+        self.moved = Moved(
+            failed=found.failed, damaged=found.damaged, bad=found.bad, given=found.given
+        )
 
     def move(self, files: Sequence[FileRecord]) -> Moved:
         """Move the files, or measure those whose blocks are not known.

@@ -112,10 +112,10 @@ class LocalBackend(Readable, Publishable, Leasable, Recordable):
                     queue.extend(inner)
                     yield from ("/".join(p for p in (below, f) if p) for f in found)
 
-    def hold(self, folder: str) -> Held | None:
+    def hold(self, folder: str, flags: int = os.O_RDONLY) -> Held | None:
         """Hold the artifact at ``folder`` open; an interrupted publication is completed first."""
         for _ in range(_LOOKS):
-            held = self.mount.hold(folder)
+            held = self.mount.hold(folder, flags)
             if held is not None:
                 return held
             mark = self.mount.pending(folder)
@@ -128,8 +128,8 @@ class LocalBackend(Readable, Publishable, Leasable, Recordable):
         return None
 
     def read_head(self, folder: str) -> FoundHead | None:
-        """See `Readable.read_head`."""
-        held = self.hold(folder)
+        """See `Readable.read_head`; a look at what is here is no use of it."""
+        held = self.hold(folder, beneath.UNNOTICED)
         if held is None:
             return None
         try:
