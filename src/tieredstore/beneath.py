@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 
 from tieredstore.errors import UnsafePath
 
+UNNOTICED = os.O_RDONLY | os.O_NOATIME  # a look that is no use: it leaves the time of last access
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_EXCHANGE = 2
 _KEPT_OPEN = 64
@@ -120,6 +121,8 @@ def _open_regular(above: int, name: str, path: str, flags: int, mode: int) -> in
     try:
         file = os.open(name, flags, mode, dir_fd=above)
     except OSError as error:
+        if error.errno == errno.EPERM and flags & os.O_NOATIME:  # another's file
+            return _open_regular(above, name, path, flags & ~os.O_NOATIME, mode)
         if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
             raise UnsafePath(f"{path}: a link, folder or special file, no regular file") from None
         error.filename = path
@@ -216,9 +219,15 @@ def exists(fd: int, name: str) -> bool:
     return True
 
 
-def read_small(fd: int, path: str, limit: int) -> bytes:
+def lists(fd: int, name: str) -> bool:
+    """Whether ``name`` is among what the folder ``fd`` lists; it is read no further than that."""
+    with os.scandir(fd) as entries:
+        return any(entry.name == name for entry in entries)
+
+
+def read_small(fd: int, path: str, limit: int, flags: int = os.O_RDONLY) -> bytes:
     """Read a file of at most ``limit`` bytes; one byte more is returned where there is more."""
-    with opened(open_file(fd, path)) as file:
+    with opened(open_file(fd, path, flags)) as file:
         parts: list[bytes] = []
         want = limit + 1
         while want and (data := os.read(file, min(want, 1 << 20))):

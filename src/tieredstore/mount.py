@@ -75,8 +75,10 @@ class Root:
         os.close(staged.open(make=True))
         return staged
 
-    def hold(self, folder: str) -> Held | None:
+    def hold(self, folder: str, flags: int = os.O_RDONLY) -> Held | None:
         """Hold the artifact at ``folder``, or ``None`` where there is no whole one.
+
+        Its head is opened with ``flags``: `beneath.UNNOTICED` where this is no use of it.
 
         Raises
         ------
@@ -85,7 +87,7 @@ class Root:
         """
         quiet = 0
         for _ in range(ATTEMPTS):
-            found = self._hold(folder)
+            found = self._hold(folder, flags)
             if found is not None or self.pending(folder) is not None:
                 return found
             # A replacement in two steps that has just ended leaves no note: look once more.
@@ -94,7 +96,7 @@ class Root:
                 break
         return None
 
-    def _hold(self, folder: str) -> Held | None:
+    def _hold(self, folder: str, flags: int) -> Held | None:
         try:
             root = self.root()
         except FileNotFoundError:
@@ -106,20 +108,20 @@ class Root:
                     fd = beneath.open_folder(root, marks.folder)
                 except FileNotFoundError:
                     continue
-                held = self._held(fd, marks)
+                held = self._held(fd, marks, flags)
                 if held is not None:
                     return held
         return None
 
-    def _held(self, fd: int, marks: Marks) -> Held | None:
+    def _held(self, fd: int, marks: Marks, flags: int = os.O_RDONLY) -> Held | None:
         """Hold the open folder, which is closed where there is nothing whole in it."""
         try:
             # The head on both sides of the mark: it was in place while nothing was under way.
             for _ in range(_LOOKS):
-                data = _small(fd, marks.head)
+                data = _small(fd, marks.head, flags)
                 if pending_entries(fd, marks):
                     break
-                if data is not None and data == _small(fd, marks.head):
+                if data is not None and data == _small(fd, marks.head, flags):
                     head = Head.parse(data, os.path.join(self.path, marks.folder, marks.head))
                     return Held(fd, marks, head, beneath.exists(fd, marks.partial))
         except BaseException:
@@ -185,6 +187,18 @@ class Root:
         data = beneath.read_small(held.fd, held.records_path(), limit)
         where = os.path.join(self.path, held.marks.folder, held.marks.records)
         return Records.parse(data, held.head.records_digest, where)
+
+    def look_afresh(self, folder: str) -> None:
+        """Have a network mount see what other nodes have put at ``folder`` until now.
+
+        Such a mount may remember for seconds that a name is missing, or which folder it meant.
+        Listing the folders on the way asks the server, and corrects what is remembered.
+        """
+        with suppress(FileNotFoundError, UnsafePath), beneath.opened(self.root()) as root:
+            for path in [*parents(folder), folder]:
+                above, name = beneath.split(path)
+                with beneath.opened(beneath.open_folder(root, above)) as fd:
+                    beneath.lists(fd, name)
 
     def keeps_case(self) -> bool:
         """Whether names that differ only in case are two files here."""
@@ -256,7 +270,7 @@ def has_file(fd: int, path: str) -> bool:
     return False
 
 
-def _small(fd: int, name: str) -> bytes | None:
+def _small(fd: int, name: str, flags: int) -> bytes | None:
     with suppress(FileNotFoundError):
-        return beneath.read_small(fd, name, MAX_HEAD)
+        return beneath.read_small(fd, name, MAX_HEAD, flags)
     return None
