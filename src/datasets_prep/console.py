@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Final, TextIO
 
-from tieredstore import PromoteFailed, Reporter, TierOutcome
+from tieredstore import PromoteFailed, Reporter, TierOutcome, Wait
 
 PROGRAM: Final = "datasets-prep"
 
@@ -126,9 +126,9 @@ class Console(Reporter):
         """See `Reporter.adopted`."""
         self.recipe_unknown(name, tier)
 
-    def waiting(self, name: str, holder: str) -> None:
-        """See `Reporter.waiting`."""
-        self.line(f"⏳ {name}: waiting for {holder}")
+    def waits(self, wait: Wait) -> None:
+        """See `Reporter.waits`."""
+        self.line(f"⏳ Waiting for {wait}")
 
     def promoted(self, name: str, tier: str, action: str, detail: str) -> None:
         """See `Reporter.promoted`; one that failed is raised, and told by whoever goes on."""

@@ -39,7 +39,7 @@ from tieredstore.got import Got
 from tieredstore.names import Layout
 from tieredstore.promoting import TierOutcome
 from tieredstore.recording import SharedRecord
-from tieredstore.reporter import Reporter
+from tieredstore.reporter import Reporter, Wait
 from tieredstore.store import TieredStore
 from tieredstore.tier import Located, Tier
 from tieredstore.verifying import Verified
@@ -78,6 +78,7 @@ __all__ = [
     "UnsafePath",
     "Unsupported",
     "Verified",
+    "Wait",
     "__version__",
     "local_tier",
     "open_store",

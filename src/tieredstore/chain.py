@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from tieredstore.backend import Leasable
 from tieredstore.backends.local import LocalBackend
-from tieredstore.errors import ArtifactNotFound, ConfigError, LeaseTimeout
+from tieredstore.errors import ArtifactNotFound, ConfigError, LeaseTimeout, reason
 from tieredstore.hits import FirstTier
+from tieredstore.holding import Claim, Counting, Progress
 from tieredstore.reporter import Reporter
 from tieredstore.tier import Located, Tier
 from tieredstore.workers import together, within
@@ -56,33 +56,36 @@ class Chain:
         return together([partial(tier.locate, name, files) for tier in self.tiers])
 
     @contextmanager
-    def working_on(self, tier: Tier, name: str, verb: str) -> Iterator[None]:
-        """Hold a tier's lease where it can be had; without it work is done twice at worst."""
-        with ExitStack() as stack:
-            self._lease(stack, tier, f"{name}.{verb}", None)
-            yield
+    def working_on(self, tier: Tier, name: str, verb: str) -> Iterator[Chain]:
+        """Hold a tier's lease where it can be had; without it work is done twice at worst.
+
+        Yields the chain whose reporter also counts, for those who wait, what is moved.
+        """
+        with Claim(tier, name, verb, self.reporter).held() as progress:
+            self._look_afresh(tier, name)
+            yield self.counted(progress)
 
     def only_one(self, held: ExitStack, tier: Tier, name: str, verb: str) -> bool:
         """Hold a tier's lease, unless somebody else does: then false, without a wait."""
         try:
-            self._lease(held, tier, f"{name}.{verb}", 0.0)
+            held.enter_context(Claim(tier, name, verb, self.reporter).held(0.0))
         except LeaseTimeout:
             return False
+        self._look_afresh(tier, name)
         return True
 
-    def _lease(self, held: ExitStack, tier: Tier, key: str, timeout: float | None) -> None:
-        if not isinstance(tier.backend, Leasable) or tier.read_only:
-            return
-        tell = partial(self.reporter.waiting, key.rpartition(".")[0])
-        try:
-            # Asking for it touches the place, so a mount that hangs is noticed here; waiting
-            # for it may then take as long as its holder works.
-            ask = partial(tier.backend.lease, key, timeout, tell)
-            held.enter_context(within(tier.deadline, ask, f"tier {tier.name!r}"))
-        except LeaseTimeout:
-            raise
-        except OSError as error:
-            self.reporter.skipped(tier.name, f"no lease: {error}")
+    def counted(self, progress: Progress) -> Chain:
+        """The same chain; what its reporter is told of bytes that move is progress."""
+        return replace(self, reporter=Counting(self.reporter, progress))
+
+    def _look_afresh(self, tier: Tier, name: str) -> None:
+        """Who held the lease may have put it there just now: a network mount is to see that."""
+        if isinstance(tier.backend, LocalBackend) and not tier.read_only:
+            look = partial(tier.backend.mount.look_afresh, tier.layout.folder(name))
+            try:
+                within(tier.deadline, look, f"tier {tier.name!r}")
+            except OSError as error:
+                self.reporter.skipped(tier.name, reason(error))
 
     def not_found(
         self, name: str, located: Sequence[Located], why: Mapping[str, str]

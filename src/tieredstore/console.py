@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from tieredstore.reporter import Reporter
+from tieredstore.reporter import Reporter, Wait
 from tieredstore.views import clean
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ class ConsoleReporter(Reporter):
         """See `Reporter.adopted`."""
         self.warn(f"{name}: found in tier {tier!r} without a manifest; its recipe is unknown")
 
-    def waiting(self, name: str, holder: str) -> None:
-        """See `Reporter.waiting`."""
-        self.line(f"{name}: waiting for {holder}")
+    def waits(self, wait: Wait) -> None:
+        """See `Reporter.waits`."""
+        self.line(f"waiting for {wait}")
 
 
 class TerminalReporter(ConsoleReporter):

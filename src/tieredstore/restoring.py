@@ -47,7 +47,7 @@ def restore(chain: Chain, name: str, files: Sequence[str] | None, recipe: Recipe
     got = chain.first.hit(name, files, recipe)
     if got is None:
         with closing(Populating(chain, name, files)) as populating, ExitStack() as lease:
-            lease.enter_context(chain.working_on(chain.tiers[0], name, "restore"))
+            chain = lease.enter_context(chain.working_on(chain.tiers[0], name, "restore"))
             got = chain.first.hit(name, files, recipe)
             if got is None:
                 restoration = Restoration(chain, name, files, recipe)

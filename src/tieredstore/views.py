@@ -14,6 +14,7 @@ from tieredstore.errors import PromoteFailed, TieredStoreError, reason
 from tieredstore.gc import TierLitter
 from tieredstore.got import Got
 from tieredstore.promoting import TierOutcome
+from tieredstore.reporter import duration
 from tieredstore.tier import Located, Tier
 from tieredstore.verifying import Verified
 
@@ -238,14 +239,6 @@ def explained(error: BaseException) -> str:
     code = getattr(error, "errno", None)
     step = _NEXT_BY_ERRNO.get(code, step) if isinstance(code, int) else step
     return "; ".join(part for part in (reason(error), step) if part)
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: ``3 h``."""
-    for length, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= length:
-            return f"{int(seconds // length)} {unit}"
-    return f"{int(seconds)} s"
 
 
 def seconds(text: str) -> float:

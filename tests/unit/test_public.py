@@ -40,6 +40,7 @@ PUBLIC = [
     "UnsafePath",
     "Unsupported",
     "Verified",
+    "Wait",
     "__version__",
     "local_tier",
     "open_store",
