@@ -1,24 +1,25 @@
 """The verbs of a store that keep artifacts whole, safe and within their space.
 
-Promoting is in ``promoting.py``, evicting in ``evicting.py``, verifying in ``verifying.py``,
-collecting in ``gc.py``; the verbs that make artifacts and bring them up are in ``store.py``.
+Promoting is in ``promoting.py``, evicting in ``evicting.py``, verifying in ``auditing.py``,
+repairing in ``repairing.py``, collecting in ``gc.py``; the verbs that make artifacts and bring
+them up are in ``store.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from tieredstore import gc
+from tieredstore.auditing import audit
 from tieredstore.chain import Chain
-from tieredstore.errors import ArtifactNotFound
 from tieredstore.evicting import evict
 from tieredstore.names import check_name
 from tieredstore.promoting import Promotion, TierOutcome
+from tieredstore.removing import remove
+from tieredstore.repairing import repair
 from tieredstore.reporter import SILENT, Reporter
-from tieredstore.tier import ABSENT, Tier
-from tieredstore.verifying import Verified, verify_copy
-from tieredstore.workers import together
+from tieredstore.tier import Tier
+from tieredstore.verifying import Verified
 
 
 class Keeping:
@@ -77,13 +78,56 @@ class Keeping:
 
     def verify(self, name: str, tiers: Sequence[str] | None = None) -> list[Verified]:
         """Compare every byte of an artifact with its manifest, in each tier that holds it."""
-        check_name(name)
-        chosen = self.tiers if tiers is None else [self.tier(t) for t in tiers]
-        located = together([partial(tier.locate, name) for tier in chosen])
-        found = [where for where in located if where.state != ABSENT]
-        if not found:
-            raise ArtifactNotFound(f"{name}: in no tier")
-        return [verify_copy(where, name, self.reporter) for where in found]
+        return self.verify_all([name], tiers)[name]
+
+    def verify_all(
+        self, names: Sequence[str] | None = None, tiers: Sequence[str] | None = None
+    ) -> dict[str, list[Verified]]:
+        """Compare every byte of artifacts with their manifests; all tiers are read at once.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            The artifacts; all that some tier has by default.
+        tiers : sequence of str, optional
+            Only their copies.
+
+        Returns
+        -------
+        dict
+            By artifact, one `Verified` for each copy, in the order of the chain.
+
+        Raises
+        ------
+        ArtifactNotFound
+            When one that is named is in none of the tiers.
+        """
+        return audit(self._chain, names, tiers)
+
+    def repair(
+        self, names: Sequence[str] | None = None, tiers: Sequence[str] | None = None
+    ) -> dict[str, list[Verified]]:
+        """Verify, and mend what is damaged with other tiers' copies of the same generation.
+
+        Only the blocks that are wrong are taken from other tiers. A file that is mended takes the
+        damaged one's place at once: a reader never sees it half done.
+
+        Parameters
+        ----------
+        names, tiers : sequence of str, optional
+            See `verify_all`; good blocks are taken from any tier.
+
+        Returns
+        -------
+        dict
+            As `verify_all` gives it; ``repair`` of a damaged copy says what became of it.
+
+        Raises
+        ------
+        RepairFailed
+            When a copy was not mended because no tier has what it lacks; the others were.
+        """
+        return repair(self._chain, self.verify_all(names, tiers))
 
     def evict(self, name: str, tier: str | None = None) -> int:
         """Drop a tier's copy, after the same generation was verified in another durable tier.
@@ -100,6 +144,27 @@ class Keeping:
         """
         check_name(name)
         return evict(self._chain, name, self.tiers[0] if tier is None else self.tier(tier))
+
+    def remove(self, name: str, tiers: Sequence[str] | None = None) -> list[str]:
+        """Remove an artifact for good, from every tier or the named ones.
+
+        Returns
+        -------
+        list of str
+            The tiers that had it.
+
+        Raises
+        ------
+        ArtifactNotFound
+            When none has it.
+        Unsupported
+            When a tier that has it cannot be written; nothing has been removed.
+        TierUnavailable
+            When a tier could not be reached; the others have been done.
+        """
+        check_name(name)
+        chosen = None if tiers is None else [self.tier(t) for t in tiers]
+        return remove(self._chain, name, chosen)
 
     def litter(
         self, tiers: Sequence[str] | None = None, grace: float = gc.GRACE

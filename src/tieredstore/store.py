@@ -1,20 +1,19 @@
 """`TieredStore`: named artifacts on a chain of tiers. The verbs; how each works lies beside it.
 
 Here are those that find, bring up and make artifacts; those that keep them are in ``keeping.py``.
-Restoring is in ``restoring.py``, building in ``building.py``, composing in ``composing.py``.
+Restoring is in ``restoring.py``, building in ``building.py``, ensuring in ``ensuring.py``,
+composing in ``composing.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO
 
 from tieredstore.artifact import Recipe
-from tieredstore.backend import Leasable
 from tieredstore.building import Build
 from tieredstore.composing import Composition, PartLike
-from tieredstore.errors import ArtifactNotFound
+from tieredstore.ensuring import Ensuring
 from tieredstore.filling import Filling
 from tieredstore.got import Got
 from tieredstore.keeping import Keeping
@@ -23,7 +22,7 @@ from tieredstore.recording import SharedRecord
 from tieredstore.restoring import restore
 from tieredstore.status import Survey
 from tieredstore.stream import open_verified
-from tieredstore.tier import Located, Tier
+from tieredstore.tier import Located
 
 RecipeLike = Recipe | Mapping[str, Any] | None
 
@@ -207,39 +206,38 @@ class TieredStore(Keeping):
         build: Callable[[Build], object],
         recipe: RecipeLike = None,
         files: Sequence[str] | None = None,
+        retry: int = 0,
     ) -> Got:
         """Restore an artifact, or else build it exactly once and promote it.
+
+        Of all processes and nodes that ask for it at once, one builds; the others wait and take
+        its result. When the one that builds dies, one of those who wait goes on, in a stage of
+        its own: a stage is never taken over. So a long build resumes by the artifacts that it has
+        published already: make each step an artifact, and ensure those first. When the build
+        raises, all who wait for it raise `BuildFailed`; a call that begins later tries again.
 
         Parameters
         ----------
         name : str
             The artifact.
         build : callable
-            Called with the stage to write to.
+            Called with the stage to write to. It may say how far it is: ``stage.progress``.
         recipe : Recipe or mapping, optional
             What it is made from.
         files : sequence of str, optional
             The files that are needed; all by default.
+        retry : int
+            How many failures of others this call passes over while it waits; then it may build
+            itself. Of many who wait together there are ``retry + 1`` attempts at most.
 
         Raises
         ------
+        BuildFailed
+            When another process's attempt, which this call waited for, failed.
         PromoteFailed
-            When it was built and a durable tier could not take it.
+            When it was built and a durable tier could not take it. The first tier has it whole;
+            `queue_promote` lets it wait.
         """
-        with suppress(ArtifactNotFound):
-            return self.restore(name, files, recipe)
-        with ExitStack() as leases:
-            for tier in self._build_lease_tiers():
-                leases.enter_context(self._chain.working_on(tier, name, "build"))
-            with suppress(ArtifactNotFound):
-                return self.restore(name, files, recipe)
-            with self.create(name, recipe) as stage:
-                build(stage)
-            self.promote(name)  # under the lease: another node looks for it in the lower tiers
-        got = self._chain.first.hit(name, None if files is None else list(files), Recipe.of(recipe))
-        return got if got is not None else self.restore(name, files, recipe)
-
-    def _build_lease_tiers(self) -> list[Tier]:
-        """The first tier, for this node, and the farthest that can lease, for all nodes."""
-        able = [t for t in self.tiers if t.writable and isinstance(t.backend, Leasable)]
-        return able[:1] + able[1:][-1:]
+        check_name(name)
+        wanted = None if files is None else [check_file(f) for f in files]
+        return Ensuring(self._chain, name, wanted, Recipe.of(recipe), retry).run(build)
