@@ -28,6 +28,7 @@ from tieredstore.errors import (
     NoSuchFile,
     PromoteFailed,
     RecipeConflict,
+    RepairFailed,
     TieredStoreError,
     TierTimeout,
     TierUnavailable,
@@ -42,7 +43,7 @@ from tieredstore.recording import SharedRecord
 from tieredstore.reporter import Reporter, Wait
 from tieredstore.store import TieredStore
 from tieredstore.tier import Located, Tier
-from tieredstore.verifying import Verified
+from tieredstore.verifying import Repair, Verified
 
 __version__ = "0.1.0"
 
@@ -67,6 +68,8 @@ __all__ = [
     "PromoteFailed",
     "Recipe",
     "RecipeConflict",
+    "Repair",
+    "RepairFailed",
     "Reporter",
     "SharedRecord",
     "Tier",

@@ -20,6 +20,7 @@ Every error also inherits the builtin that a caller would catch, and carries a s
     ├── BuildFailed           RuntimeError         build
     ├── PromoteFailed         OSError              promote
     ├── EvictRefused          PermissionError      evict
+    ├── RepairFailed          OSError              repair
     └── Unsupported           NotImplementedError  unsupported
 """
 
@@ -28,7 +29,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class TieredStoreError(Exception):
@@ -177,6 +178,22 @@ class EvictRefused(TieredStoreError, PermissionError):
     """Dropping the copy could lose data."""
 
     kind = "evict"
+
+
+class RepairFailed(TieredStoreError, OSError):
+    """At least one damaged copy was not mended.
+
+    Attributes
+    ----------
+    verified : dict
+        By artifact, one ``Verified`` for each copy that was looked at.
+    """
+
+    kind = "repair"
+
+    def __init__(self, message: str, verified: dict[str, list[Any]] | None = None) -> None:
+        super().__init__(message)
+        self.verified = verified or {}
 
 
 class Unsupported(TieredStoreError, NotImplementedError):

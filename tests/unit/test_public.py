@@ -29,6 +29,8 @@ PUBLIC = [
     "PromoteFailed",
     "Recipe",
     "RecipeConflict",
+    "Repair",
+    "RepairFailed",
     "Reporter",
     "SharedRecord",
     "Tier",
