@@ -52,7 +52,15 @@ class Root:
 
     def make_root(self) -> None:
         """Make the root where it is missing."""
-        os.makedirs(self.path, exist_ok=True)
+        if not os.path.isdir(self.path):
+            made = _missing(self.path)
+            os.makedirs(self.path, exist_ok=True)
+            for path in made:  # or all of it may be gone when power is lost
+                with (
+                    suppress(OSError),
+                    beneath.opened(beneath.open_root(os.path.dirname(path))) as above,
+                ):
+                    os.fsync(above)
 
     def area(self, part: str) -> int:
         """Open a folder of the store's own, made where it is missing."""
@@ -246,6 +254,15 @@ class Root:
         with suppress(ManifestError):
             return self._held(os.dup(fd), marks)
         return None
+
+
+def _missing(path: str) -> list[str]:
+    """The folders on the way to ``path``, itself included, that are not there; deepest first."""
+    found = []
+    while not os.path.isdir(path):
+        found.append(path)
+        path = os.path.dirname(path)
+    return found
 
 
 def _all_regular(fd: int) -> list[str]:

@@ -19,6 +19,7 @@ from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError
 from tieredstore.inplace import finish_filling, lay_mark, lift_mark, remove_forward, roll_forward
 from tieredstore.marks import Held, Marks, Pending, pending_entries, read_mark
 from tieredstore.mount import ATTEMPTS, Root
+from tieredstore.names import parents
 from tieredstore.records import Records
 from tieredstore.staged import AREA, Staged, has, move_in
 
@@ -185,8 +186,12 @@ class Mount(Root):
         """Replace in two steps, with a note that lets a reader do the second one."""
         note = f"{digest128(folder.encode())}-{random_hex(4)}"
         with beneath.opened(self.area("swap")) as swap:
+            with suppress(FileNotFoundError), beneath.opened(staged.open("")) as home:
+                os.fsync(home)  # the note names what lies in it
             body = json.dumps({"folder": folder, "staged": staged.path}).encode()
             beneath.write_small(swap, f".{note}", body)
+            with beneath.opened(beneath.open_file(swap, f".{note}")) as file:
+                os.fsync(file)  # or power may be lost with the old folder aside and no note
             os.rename(f".{note}", note, src_dir_fd=swap, dst_dir_fd=swap)
             os.fsync(swap)
             with suppress(FileNotFoundError):
@@ -248,9 +253,11 @@ class Mount(Root):
             finish_filling(fd, marks, mark)
 
     def _sync_folder(self, folder: str) -> None:
+        """Flush the names on the way to ``folder``: each of them may have been made just now."""
         with suppress(FileNotFoundError), beneath.opened(self.root()) as root:
-            with beneath.opened(beneath.open_folder(root, beneath.split(folder)[0])) as fd:
-                os.fsync(fd)
+            for above in ("", *parents(folder)):
+                with beneath.opened(beneath.open_folder(root, above)) as fd:
+                    os.fsync(fd)
 
     # -- taking away ----------------------------------------------------------------------------
 
