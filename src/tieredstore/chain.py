@@ -62,7 +62,7 @@ class Chain:
         Yields the chain whose reporter also counts, for those who wait, what is moved.
         """
         with Claim(tier, name, verb, self.reporter).held() as progress:
-            self._look_afresh(tier, name)
+            self.look_afresh(tier, name)
             yield self.counted(progress)
 
     def only_one(self, held: ExitStack, tier: Tier, name: str, verb: str) -> bool:
@@ -71,14 +71,14 @@ class Chain:
             held.enter_context(Claim(tier, name, verb, self.reporter).held(0.0))
         except LeaseTimeout:
             return False
-        self._look_afresh(tier, name)
+        self.look_afresh(tier, name)
         return True
 
     def counted(self, progress: Progress) -> Chain:
         """The same chain; what its reporter is told of bytes that move is progress."""
         return replace(self, reporter=Counting(self.reporter, progress))
 
-    def _look_afresh(self, tier: Tier, name: str) -> None:
+    def look_afresh(self, tier: Tier, name: str) -> None:
         """Who held the lease may have put it there just now: a network mount is to see that."""
         if isinstance(tier.backend, LocalBackend) and not tier.read_only:
             look = partial(tier.backend.mount.look_afresh, tier.layout.folder(name))

@@ -37,12 +37,17 @@ def number_of(data):
 class Work:
     def __init__(self, order):
         self.order = order
+        FILES.update(order.get("files_of", {}))
         self.root = Path(order["root"])
-        below = RunPodBackend if order.get("below") == "runpod" else LocalBackend
-        local = LocalBackend(str(self.root / order.get("local", "local")))
-        (self.root / "vol").mkdir(exist_ok=True)
-        vol = below(str(self.root / "vol"))
-        self.store = TieredStore([Tier("local", local), Tier("vol", vol, durable=True)])
+        self.store = TieredStore(self.tiers())
+
+    def tiers(self):
+        """A first tier and what lies below; paths that are absolute may be on a network mount."""
+        below = RunPodBackend if self.order.get("below") == "runpod" else LocalBackend
+        first = LocalBackend(str(self.root / self.order.get("local", "local")))
+        vol = self.root / self.order.get("vol", "vol")
+        vol.mkdir(exist_ok=True)
+        return [Tier("local", first), Tier("vol", below(str(vol)), durable=True)]
 
     def note(self, what):
         """Say something outside the store: one file for each time it happened."""
@@ -166,6 +171,47 @@ class Work:
         (self.root / "done").touch()
         return "done"
 
+    # -- on two mounts of one file system --------------------------------------------------------
+
+    def make_and_promote(self):
+        self.make()
+        self.store.promote("set")
+        return self.order["number"]
+
+    def make_own(self):
+        self.order["number"] = os.getpid()
+        return self.make()
+
+    def replace_and_promote(self):
+        """Replace again and again, promote each where that is ordered, and say that it is over."""
+        for number in range(1, self.order["times"] + 1):
+            with self.store.create("set", recipe={"v": 1}) as stage:
+                self.write(stage, number)
+            if self.order["forget"]:
+                self.store.promote("set")
+        (self.root / "done").touch()
+        return self.order["times"]
+
+    def read_what_comes(self):
+        """Read until it is over: whole generations, each restored anew where that is ordered."""
+        seen = []
+        reads = changed = 0
+        while not (self.root / "done").exists() or not reads:
+            try:
+                with self.store.restore("set") as got:
+                    number = self.check(got)
+            except ArtifactChanged:
+                changed += 1  # a folder cannot be held where each open goes by its path
+                continue
+            reads += 1
+            if not seen or seen[-1] != number:
+                seen.append(number)
+            if self.order["forget"]:
+                tier = self.store.tiers[0]
+                tier.backend.remove("set", tier.locate("set").head)
+            time.sleep(self.order["pause"])
+        return {"reads": reads, "seen": seen, "changed": changed}
+
     def verify(self):
         return {v.tier: v.ok for v in self.store.verify("set")}
 
@@ -177,15 +223,18 @@ class Work:
         return False
 
 
-def main():
-    order = json.loads(sys.argv[1])
+def run(order):
+    """Do what is ordered, with the faults that are ordered."""
     with ExitStack() as stack:
         if order.get("no_flock"):
             stack.enter_context(faults.no_flock())
         if order.get("no_exchange"):
             stack.enter_context(faults.no_exchange())
-        answer = getattr(Work(order), order["function"])()
-    sys.stdout.write(json.dumps(answer))
+        return getattr(Work(order), order["function"])()
+
+
+def main():
+    sys.stdout.write(json.dumps(run(json.loads(sys.argv[1]))))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,70 @@
+"""sshfs: one folder of an OpenSSH server, mounted twice; loopback.
+
+Locks are local to each mount and always granted there. Both mounts keep names and attributes for
+as long as sshfs does by default. Replacing a file is no single step unless the server has
+``posix-rename``, which OpenSSH's has.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+
+def _beside(name: str) -> ModuleType:
+    """Another module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(
+        f"tieredstore_tests_{name}", Path(__file__).with_name(f"{name}.py")
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    if spec.name not in sys.modules:
+        sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    return sys.modules[spec.name]
+
+
+mounts = _beside("mounts")
+sshd = _beside("sshd")
+
+
+class Sshfs(mounts.Cluster):
+    """The cluster, and the server of it."""
+
+    server: sshd.Sshd | None = None
+
+    def stop(self) -> None:
+        """Take the mounts away, and end the server."""
+        super().stop()
+        if self.server is not None:
+            self.server.kill()
+
+
+def missing() -> str:
+    """Why it cannot be started here, or an empty text."""
+    return sshd.missing() or mounts.missing_program({"sshfs": "sshfs", "ssh": "openssh-client"})
+
+
+def start(folder: Path) -> mounts.Cluster:
+    """Start a server and mount a folder of it twice below ``folder``."""
+    (folder / "shared").mkdir(parents=True)
+    cluster = Sshfs(folder)
+    cluster.server = server = sshd.start(folder)
+    options = [
+        f"IdentityFile={folder / 'user_key'}",
+        f"UserKnownHostsFile={folder / 'known_hosts'}",
+        "GlobalKnownHostsFile=/dev/null",
+        "BatchMode=yes",
+    ]
+    try:
+        for name in ("A", "B"):
+            source = f"{server.user}@127.0.0.1:{folder / 'shared'}"
+            said = [part for option in options for part in ("-o", option)]
+            port, point = str(server.port), str(folder / name)
+            cluster.mount(name, "sshfs", "-f", "-F", "/dev/null", "-p", port, *said, source, point)
+    except BaseException:
+        cluster.stop()
+        raise
+    return cluster
