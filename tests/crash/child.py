@@ -12,10 +12,10 @@ import importlib.util
 import json
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tieredstore import leases, restoring, store  # noqa: F401 - loaded before the forks
+from tieredstore import beneath, leases, restoring, store  # noqa: F401 - loaded before the forks
 from tieredstore.testing import faults
 from tieredstore.testing.faults import Points
 
@@ -25,6 +25,36 @@ FAULTS = {
     "after": faults.kill_after,
     "within": faults.kill_within,
 }
+
+
+DONE = "done"  # the mark in the trace of lossyfs.py: the operation has returned
+
+
+@contextmanager
+def syncs_told():
+    """``syncfs`` tells lossyfs.py, to which the kernel does not pass it on."""
+    real = beneath.syncfs
+
+    def syncfs(fd):
+        real(fd)
+        os.setxattr(fd, "user.lossyfs.syncfs", b"1")
+
+    beneath.syncfs = syncfs
+    try:
+        yield
+    finally:
+        beneath.syncfs = real
+
+
+@contextmanager
+def no_syncs():
+    """Nothing is ever flushed."""
+    real, beneath.syncfs = (os.fsync, beneath.syncfs), lambda _: None
+    os.fsync = lambda _: None
+    try:
+        yield
+    finally:
+        os.fsync, beneath.syncfs = real
 
 
 def load_operations():
@@ -38,17 +68,21 @@ def load_operations():
 
 def run(operations, order, out):
     points = Points(FAULTS[order["fault"]], order["at"])
-    world = operations.World(order["root"], order.get("s3"), points)
+    world = operations.World(order["root"], order.get("s3"), points, order.get("inner", ""))
     with ExitStack() as stack:
         if order.get("no_exchange"):
             stack.enter_context(faults.no_exchange())
         if order.get("no_flock"):
             stack.enter_context(faults.no_flock())
+        if order.get("traced"):
+            stack.enter_context(no_syncs() if order["traced"] == "no syncs" else syncs_told())
         operation = getattr(operations, order["operation"])
         try:
             with points:
                 result = operation(world)
             answer = {"result": result}
+            if order.get("traced"):
+                os.setxattr(order["root"], "user.lossyfs.mark", DONE.encode())
         except Exception as error:  # noqa: BLE001 - told to the harness
             answer = {"error": f"{type(error).__name__}: {error}"}
     answer["points"] = points.met

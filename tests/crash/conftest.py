@@ -13,7 +13,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
-def load(name, path):
+def _load(name, path):
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -21,14 +21,25 @@ def load(name, path):
     return module
 
 
-@pytest.fixture(scope="session")
-def harness():
-    return load("crash_harness", HERE / "harness.py")
+@pytest.fixture(scope="session", name="load")
+def loading():
+    """Load one of the modules beside this file."""
+    return lambda name: _load(f"crash_{name}", HERE / f"{name}.py")
 
 
 @pytest.fixture(scope="session")
-def reading():
-    return load("crash_reading", HERE / "reading.py")
+def harness(load):
+    return load("harness")
+
+
+@pytest.fixture(scope="session")
+def scenarios(harness, load):
+    return load("scenarios").scenarios()
+
+
+@pytest.fixture(scope="session")
+def reading(load):
+    return load("reading")
 
 
 @pytest.fixture
@@ -49,7 +60,7 @@ def child(harness):
 
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory):
-    module = load("crash_moto", HERE.parent / "servers" / "moto.py")
+    module = _load("crash_moto", HERE.parent / "servers" / "moto.py")
     why = module.missing()
     if why:
         pytest.skip(why)

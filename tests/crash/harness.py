@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NAME, SINGLE = "set", "one.bin"
+NAME, SINGLE = "runs/set", "one.bin"
 WHOLE_FILES = 1 << 30  # blocks: a source that is asked for whole files at once
 
 
@@ -25,7 +25,7 @@ class Scenario:
     ``local`` and ``below`` name what each tier may show after a kill, the last being how it must
     end; ``hides`` allows a pending mark that a reader of the store lifts by itself, ``fills`` one
     that only the next run lifts. ``to`` is the tier that bytes move to, ``unit`` how many blocks
-    are asked for at once.
+    are asked for at once; ``inner`` is where the tiers' roots lie below their folders.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Scenario:
     to: str = ""
     unit: int = 1
     stride: int = 1
+    inner: str = ""
 
     def __str__(self):
         return self.name
@@ -104,7 +105,7 @@ class Sweep:
     worlds: int = 0
     names: list = field(default_factory=list)
 
-    def order(self, root, bucket, operation, fault="none", at=0):
+    def order(self, root, bucket, operation, fault="none", at=0, **more):
         s3 = None if bucket is None else {"url": bucket.url, "options": bucket.options}
         return self.child.order(
             root=str(root),
@@ -113,6 +114,8 @@ class Sweep:
             fault=fault,
             at=at,
             no_exchange=self.scenario.no_exchange,
+            inner=self.scenario.inner,
+            **more,
         )
 
     def prepare(self):
@@ -170,10 +173,10 @@ class Sweep:
     # -- looking --------------------------------------------------------------------------------
 
     def seen(self, root, bucket):
-        name = SINGLE if self.scenario.single else NAME
-        local = self.reading.mounted(root / "local", name, self.scenario.single)
+        name, inner = SINGLE if self.scenario.single else NAME, self.scenario.inner
+        local = self.reading.mounted(root / "local" / inner, name, self.scenario.single)
         if bucket is None:
-            below = self.reading.mounted(root / "vol", name, self.scenario.single)
+            below = self.reading.mounted(root / "vol" / inner, name, self.scenario.single)
         else:
             below = self.reading.keyed(bucket.keys(), name)
         return local, below

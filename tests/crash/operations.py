@@ -16,7 +16,7 @@ from tieredstore.testing.faults import FaultyKeyed
 from tieredstore.tier import Tier
 from tieredstore.transfer import Transfer
 
-NAME = "set"
+NAME = "runs/set"
 SINGLE = "one.bin"
 SIZES = {"a.bin": 3 * (1 << 20) + 1234, "b.txt": 11, "sub/c.bin": 70_000}
 ONLY_OLD = "only-old.bin"
@@ -37,12 +37,12 @@ def files(tag):
 class World:
     """A store of two or three tiers below one folder, and how many bytes were moved in it."""
 
-    def __init__(self, root, s3, points):
+    def __init__(self, root, s3, points, inner=""):
         self.root = root
         self.moved = 0
-        tiers = [Tier("local", LocalBackend(f"{root}/local"))]
+        tiers = [Tier("local", LocalBackend(f"{root}/local/{inner}"))]
         if s3 is None:
-            tiers.append(Tier("vol", LocalBackend(f"{root}/vol"), durable=True))
+            tiers.append(Tier("vol", LocalBackend(f"{root}/vol/{inner}"), durable=True))
         else:
             from tieredstore.backends.fsspec import FsspecBackend
 
@@ -78,6 +78,11 @@ def create_old(world):
 
 def create_new(world):
     _create(world, "new")
+
+
+def create_and_promote(world):
+    create_new(world)
+    promote(world)
 
 
 def create_old_beside_foreign(world):

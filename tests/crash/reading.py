@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import xxhash
@@ -25,8 +26,11 @@ def canonical(value):
 def parse_head(data):
     if len(data) > 64 * 1024:
         raise NotWhole("the head is larger than 64 KiB")
-    body = json.loads(data)
-    check = body.pop("check")
+    try:
+        body = json.loads(data)
+        check = body.pop("check")
+    except ValueError:
+        raise NotWhole(f"the head is no JSON: {data[:40]!r}") from None
     if xxhash.xxh3_128_hexdigest(canonical(body)) != check:
         raise NotWhole("the head does not match its check")
     return body
@@ -111,9 +115,10 @@ def _between_two_steps(root, name):
     """Where folders cannot be exchanged, a note names the staged folder that takes the place."""
     swap = Path(root, ".tieredstore", "swap")
     for note in sorted(swap.iterdir()) if swap.is_dir() else ():
-        if not note.name.startswith("."):
+        with suppress(ValueError):  # a note that was half written means nothing
             body = json.loads(note.read_bytes())
-            if body["folder"] == name and Path(root, body["staged"]).is_dir():
+            shown = not note.name.startswith(".") and body["folder"] == name
+            if shown and Path(root, body["staged"]).is_dir():
                 return Path(root, body["staged"])
     return Path(root, name)
 

@@ -17,103 +17,6 @@ pytestmark = pytest.mark.timeout(600)  # seconds; a sweep is hundreds of runs
 ALL = os.environ.get("TIEREDSTORE_TEST_CRASH_ALL") == "1"
 
 
-def scenarios(harness_module):
-    scenario, whole = harness_module.Scenario, harness_module.WHOLE_FILES
-    none = ("absent",)
-    return {
-        s.name: s
-        for s in (
-            scenario("create", "nothing", "create_new", ("absent", "new"), none),
-            scenario("replace", "create_old", "create_new", ("old", "new"), none),
-            scenario(
-                "replace-no-exchange",
-                "create_old",
-                "create_new",
-                ("old", "new"),
-                none,
-                no_exchange=True,
-            ),
-            scenario(
-                "replace-in-place",
-                "create_old_beside_foreign",
-                "create_new",
-                ("old", "new"),
-                none,
-                hides=True,
-            ),
-            scenario(
-                "replace-single-file",
-                "create_file_old",
-                "create_file_new",
-                ("old", "new"),
-                none,
-                hides=True,
-                single=True,
-            ),
-            scenario("promote", "create_new", "promote", ("new",), ("absent", "new"), to="below"),
-            scenario(
-                "promote-replace",
-                "old_below_new_here",
-                "promote",
-                ("new",),
-                ("old", "new"),
-                to="below",
-            ),
-            scenario("restore", "new_below", "restore", ("absent", "new"), ("new",), to="local"),
-            scenario(
-                "restore-some",
-                "new_below_some_here",
-                "restore_some",
-                ("new",),
-                ("new",),
-                partial=True,
-                to="local",
-            ),
-            scenario("fill", "nothing", "fill", ("absent", "new"), ("absent", "new"), fills=True),
-            scenario("evict", "new_everywhere", "evict", ("new", "absent"), ("new",)),
-            scenario(
-                "evict-in-place",
-                "new_everywhere_beside_foreign",
-                "evict",
-                ("new", "absent"),
-                ("new",),
-                hides=True,
-            ),
-            scenario(
-                "s3-promote", "create_new", "promote", ("new",), ("absent", "new"), s3=True, to="s3"
-            ),
-            scenario(
-                "s3-promote-replace",
-                "old_below_new_here",
-                "promote",
-                ("new",),
-                ("old", "new"),
-                s3=True,
-                to="s3",
-            ),
-            scenario(
-                "s3-restore",
-                "new_below",
-                "restore",
-                ("absent", "new"),
-                ("new",),
-                s3=True,
-                to="local",
-                unit=whole,
-                stride=5,
-            ),
-            scenario(
-                "s3-evict-lower",
-                "new_everywhere",
-                "evict_lower",
-                ("new",),
-                ("new", "absent"),
-                s3=True,
-            ),
-        )
-    }
-
-
 MOUNTED = (
     "create",
     "replace",
@@ -131,18 +34,22 @@ MOUNTED = (
 KEYED = ("s3-promote", "s3-promote-replace", "s3-restore", "s3-evict-lower")
 
 
+@pytest.fixture
+def sweep(scenarios, harness, reading, world):
+    def made(scenario, child, bucket=None):
+        return harness.Sweep(scenario, child, reading, world, bucket)
+
+    return made
+
+
 @pytest.mark.parametrize("name", MOUNTED)
-def test_killed_at_every_point_on_a_file_system(name, harness, reading, child, world):
-    sweep = harness.Sweep(scenarios(harness)[name], child, reading, world)
-    assert sweep.run() >= 8
+def test_killed_at_every_point_on_a_file_system(name, scenarios, sweep, child):
+    assert sweep(scenarios[name], child).run() >= 8
 
 
 @pytest.mark.parametrize("name", KEYED)
-def test_killed_at_every_point_on_a_place_without_rename(
-    name, harness, reading, s3_child, world, bucket
-):
-    scenario = scenarios(harness)[name]
+def test_killed_at_every_point_on_a_place_without_rename(name, scenarios, sweep, s3_child, bucket):
+    scenario = scenarios[name]
     if ALL:
         scenario = replace(scenario, stride=1)
-    sweep = harness.Sweep(scenario, s3_child, reading, world, bucket)
-    assert sweep.run() >= 4
+    assert sweep(scenario, s3_child, bucket).run() >= 4
