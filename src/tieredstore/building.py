@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,8 @@ from tieredstore.names import check_case_clashes, check_files
 from tieredstore.records import FileRecord, Records, head_of
 from tieredstore.staged import Staged
 from tieredstore.transfer import Transfer
+
+Tell = Callable[[int, int, str], None]
 
 
 class Build:
@@ -35,11 +37,19 @@ class Build:
         What the artifact will be published as.
     """
 
-    def __init__(self, chain: Chain, name: str, recipe: Recipe | None, kind: str) -> None:
+    def __init__(
+        self,
+        chain: Chain,
+        name: str,
+        recipe: Recipe | None,
+        kind: str,
+        tell: Sequence[Tell] = (),
+    ) -> None:
         self._chain = chain
         self._name = name
         self.recipe = recipe
         self._kind = kind
+        self._tell = tell
         self._staged: Staged | None = None
         self.generation = new_generation()
         self.facts: dict[str, Any] = {}
@@ -55,6 +65,19 @@ class Build:
     def file(self) -> Path:
         """For a single-file artifact: the file to write."""
         return self.path / self._name.rpartition("/")[2]
+
+    def progress(self, done: int, total: int = 0, text: str = "") -> None:
+        """Say how far the build is to those who wait for it; without effect outside `ensure`.
+
+        Parameters
+        ----------
+        done, total : int
+            How much is done of how much, in whatever the builder counts; 0 where it is not known.
+        text : str
+            A word on what is under way. No secrets: it is shown to everybody who waits.
+        """
+        for tell in self._tell:
+            tell(done, total, text)
 
     def __enter__(self) -> Self:
         first = self._chain.first

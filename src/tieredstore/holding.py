@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -59,6 +60,11 @@ class Progress:
         self._thread: threading.Thread | None = None
         self.earlier: Failure | None = None
 
+    @property
+    def kept(self) -> bool:
+        """Whether there is a lease, and notes beside it."""
+        return self._write is not None
+
     def told(self, done: int, total: int = 0, text: str = "") -> None:
         """Say how much is done of how much, and what is under way."""
         self._at = (done, total, text)
@@ -81,9 +87,10 @@ class Progress:
         """The work is done: nobody needs to know any more what went wrong before."""
         self._succeeded = True
 
-    def failed(self, error: BaseException) -> None:
+    def failed(self, failure: Failure) -> None:
         """The work has failed; those who wait for it are told why when the lease is let go."""
-        self._failure = Failure.of(error)
+        before = 0 if self.earlier is None else self.earlier.count
+        self._failure = replace(failure, count=before + 1)
 
     def begin(self) -> None:
         """Begin to write notes."""

@@ -84,6 +84,8 @@ class Failure:
         Seconds since 1970 by that machine's clock; for people.
     message : str
         Why, in one line.
+    count : int
+        How many have failed since one succeeded, this one included.
     """
 
     attempt: str
@@ -91,6 +93,7 @@ class Failure:
     pid: int
     when: int
     message: str
+    count: int = 1
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -176,7 +179,8 @@ def _failure(found: Mapping[str, Any] | None) -> Failure | None:
         return None
     attempt, host = (_cut(str(found[key]), _WORD) for key in ("attempt", "host"))
     message = _cut(str(found["message"]), _MESSAGE)
-    return Failure(attempt, host, _number(found["pid"]), _number(found["when"]), message)
+    pid, when, count = (_number(found[key]) for key in ("pid", "when", "count"))
+    return Failure(attempt, host, pid, when, message, count)
 
 
 def _number(found: Any) -> int:

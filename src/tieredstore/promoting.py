@@ -114,13 +114,13 @@ class Promotion:
             why = "is the first tier" if tier is self._chain.tiers[0] else "cannot be written"
             return TierOutcome(tier.name, FAILED, f"tier {tier.name!r} {why}")
         try:
-            with self._chain.working_on(tier, self._name, "promote"):
+            with self._chain.working_on(tier, self._name, "promote") as chain:
                 for _ in range(_TRIES):
                     there = tier.locate(self._name)
                     if _has(there, head):
                         return TierOutcome(tier.name, PRESENT)
                     self._check_replaceable(there, head)
-                    outcome = self._try(tier, there, source, head)
+                    outcome = self._try(chain, there, source, head)
                     if outcome is not None and _has(tier.locate(self._name), head):
                         return outcome
             return TierOutcome(tier.name, FAILED, "others kept replacing it")
@@ -129,10 +129,10 @@ class Promotion:
         except (OSError, TieredStoreError) as error:
             return TierOutcome(tier.name, FAILED, reason(error))
 
-    def _try(self, tier: Tier, there: Located, source: Located, head: Head) -> TierOutcome | None:
+    def _try(self, chain: Chain, there: Located, source: Located, head: Head) -> TierOutcome | None:
         """Copy; ``None`` when somebody else published meanwhile, and another look is due."""
         try:
-            return self._copy(tier, there, source, head)
+            return self._copy(chain, there, source, head)
         except (HeadConflict, TierUnavailable) as error:
             if overtaken(error):
                 return None
@@ -143,13 +143,13 @@ class Promotion:
             return
         check_replaceable(there, self._name, head)
 
-    def _copy(self, tier: Tier, there: Located, source: Located, head: Head) -> TierOutcome:
+    def _copy(self, chain: Chain, there: Located, source: Located, head: Head) -> TierOutcome:
         records = source.records()
         copies = [_copy_of(source, records), *self._others(source, head, records)]
-        descent = Descent(self._chain, self._name, "promote", head, records, copies)
+        descent = Descent(chain, self._name, "promote", head, records, copies)
         expected = ANY_HEAD if there.state == DAMAGED else there.tag
         size = descent.move(there, list(records.files.values()), expected, PUBLISH_DEADLINE)
-        return TierOutcome(tier.name, COPIED, "", size)
+        return TierOutcome(there.tier.name, COPIED, "", size)
 
     def _others(self, source: Located, head: Head, records: Records) -> list[Copy]:
         """Other copies of the generation, where the first tier has only some of its files."""
