@@ -8,8 +8,8 @@ that were under way when it was written, and for no later one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Final
 
@@ -60,7 +60,7 @@ class Ensuring:
         self._files = files
         self._recipe = recipe
         self._retry = retry
-        self._claims = [Claim(tier, name, _VERB, chain.reporter) for tier in self._lease_tiers()]
+        self._claims = [Claim(tier, name, _VERB, chain.reporter) for tier in _lease_tiers(chain)]
         self._before: dict[str, Failure | None] = {}  # by tier: the last one before this call
 
     def run(self, build: Builder) -> Got:
@@ -87,11 +87,6 @@ class Ensuring:
     def _published(self) -> Got:
         got = self._chain.first.hit(self._name, self._files, self._recipe)
         return got if got is not None else self._restored()
-
-    def _lease_tiers(self) -> list[Tier]:
-        """The first tier, for this node, and the farthest that can lease, for all nodes."""
-        able = [t for t in self._chain.tiers if t.writable and isinstance(t.backend, Leasable)]
-        return able[:1] + able[1:][-1:]
 
     # -- alone ----------------------------------------------------------------------------------
 
@@ -168,6 +163,19 @@ class Ensuring:
 def _fail(works: Sequence[Progress], failure: Failure) -> None:
     for work in works:
         work.failed(failure)
+
+
+@contextmanager
+def claimed(chain: Chain, name: str) -> Iterator[bool]:
+    """Hold the leases of a build unless somebody else does, see `TieredStore.claim`."""
+    with ExitStack() as held:
+        yield all(chain.only_one(held, tier, name, _VERB) for tier in _lease_tiers(chain))
+
+
+def _lease_tiers(chain: Chain) -> list[Tier]:
+    """The first tier, for this node, and the farthest that can lease, for all nodes."""
+    able = [t for t in chain.tiers if t.writable and isinstance(t.backend, Leasable)]
+    return able[:1] + able[1:][-1:]
 
 
 class _Told(Exception):

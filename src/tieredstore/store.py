@@ -8,12 +8,13 @@ composing in ``composing.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
 from tieredstore.artifact import Recipe
 from tieredstore.building import Build
 from tieredstore.composing import Composition, PartLike
-from tieredstore.ensuring import Ensuring
+from tieredstore.ensuring import Ensuring, claimed
 from tieredstore.filling import Filling
 from tieredstore.got import Got
 from tieredstore.keeping import Keeping
@@ -241,3 +242,16 @@ class TieredStore(Keeping):
         check_name(name)
         wanted = None if files is None else [check_file(f) for f in files]
         return Ensuring(self._chain, name, wanted, Recipe.of(recipe), retry).run(build)
+
+    def claim(self, name: str) -> AbstractContextManager[bool]:
+        """Hold the leases under which `ensure` builds an artifact, unless somebody else does.
+
+        For schedulers that have other work to do meanwhile: nothing is waited for. Leases save
+        work and never give correctness; a tier whose leases cannot be had counts as free.
+
+        Returns
+        -------
+        context manager of bool
+            Whether they are held here, until its block ends.
+        """
+        return claimed(self._chain, check_name(name))
