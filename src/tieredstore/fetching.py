@@ -212,6 +212,8 @@ class Copies:
                 f"{shown(copy, source, file.path)}: ends at byte {begin + got}, "
                 f"expected {file.size} bytes"
             )
+        if self.collect and begin == 0 and _is_own_object(source, file.path):
+            self._check_size(copy, file.path, file.size)
         digests = [block_digest(view) for view in views(blocks, buffer)]
         for block, digest in zip(blocks, digests, strict=True):
             if block.digest and digest != block.digest:
@@ -311,6 +313,11 @@ def shown(copy: Copy, source: FileSource, file: str) -> str:
     holder = source.holder(file) if isinstance(source, PackedSource) else file
     where = f"{copy.backend.place}/{copy.path(holder)}"
     return where if holder == file else f"{where}, {file}"
+
+
+def _is_own_object(source: FileSource, file: str) -> bool:
+    """Whether a packed copy keeps this file by itself; where none are packed nobody asks."""
+    return isinstance(source, PackedSource) and source.holder(file) == file
 
 
 def views(blocks: list[Block], buffer: memoryview) -> Iterator[memoryview]:

@@ -14,12 +14,14 @@ from dataclasses import replace
 from typing import Final
 
 from tieredstore import beneath
+from tieredstore.alive import temporary
 from tieredstore.artifact import HEAD, MAX_HEAD, Head, digest128, random_hex
 from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError
 from tieredstore.inplace import finish_filling, lay_mark, lift_mark, remove_forward, roll_forward
 from tieredstore.marks import Held, Marks, Pending, pending_entries, read_mark
 from tieredstore.mount import ATTEMPTS, Root
 from tieredstore.names import parents
+from tieredstore.names import RESERVED
 from tieredstore.records import Records
 from tieredstore.staged import AREA, Staged, has, move_in
 
@@ -105,10 +107,10 @@ class Mount(Root):
                 with suppress(FileNotFoundError):  # of an adopted manifest that grows
                     os.unlink(marks.head, dir_fd=fd)
                 for name, data in ((marks.records, records.emit()), (marks.head, head.emit())):
-                    temporary = f"manifest-{random_hex(8)}"
-                    beneath.write_small(area, temporary, data)
+                    written = temporary("manifest-")
+                    beneath.write_small(area, written, data)
                     beneath.syncfs(area)
-                    os.rename(temporary, name, src_dir_fd=area, dst_dir_fd=fd)
+                    os.rename(written, name, src_dir_fd=area, dst_dir_fd=fd)
                 os.fsync(fd)
                 with suppress(FileNotFoundError):
                     os.unlink(marks.partial, dir_fd=fd)
@@ -189,10 +191,11 @@ class Mount(Root):
             with suppress(FileNotFoundError), beneath.opened(staged.open("")) as home:
                 os.fsync(home)  # the note names what lies in it
             body = json.dumps({"folder": folder, "staged": staged.path}).encode()
-            beneath.write_small(swap, f".{note}", body)
-            with beneath.opened(beneath.open_file(swap, f".{note}")) as file:
+            written = temporary(f".{note}.")
+            beneath.write_small(swap, written, body)
+            with beneath.opened(beneath.open_file(swap, written)) as file:
                 os.fsync(file)  # or power may be lost with the old folder aside and no note
-            os.rename(f".{note}", note, src_dir_fd=swap, dst_dir_fd=swap)
+            os.rename(written, note, src_dir_fd=swap, dst_dir_fd=swap)
             os.fsync(swap)
             with suppress(FileNotFoundError):
                 beneath.rename(root, folder, root, old)
@@ -219,7 +222,7 @@ class Mount(Root):
     def _add_files(self, staged: Staged, fd: int, marks: Marks, records: Records) -> bool:
         """More files of the generation that is there already; each appears whole."""
         with suppress(FileNotFoundError), beneath.opened(staged.open()) as source:
-            for path in records.files:
+            for path in [p for p, _ in beneath.walk(source, RESERVED) if p in records.files]:
                 move_in(source, path, fd, path)
             beneath.syncfs(fd)
             if all(has(fd, f) for f in records.files.values()):
