@@ -20,8 +20,7 @@ from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError
 from tieredstore.inplace import finish_filling, lay_mark, lift_mark, remove_forward, roll_forward
 from tieredstore.marks import Held, Marks, Pending, pending_entries, read_mark
 from tieredstore.mount import ATTEMPTS, Root
-from tieredstore.names import parents
-from tieredstore.names import RESERVED
+from tieredstore.names import RESERVED, parents
 from tieredstore.records import Records
 from tieredstore.staged import AREA, Staged, has, move_in
 
