@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from tieredstore.errors import UnsafePath
 
@@ -19,6 +21,32 @@ UNNOTICED = os.O_RDONLY | os.O_NOATIME  # a look that is no use: it leaves the t
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_EXCHANGE = 2
 _KEPT_OPEN = 64
+_ATTEMPTS = 5
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def anew(call: Callable[P, T]) -> Callable[P, T]:
+    """Ask again where a network mount finds that what it remembered is stale (``ESTALE``).
+
+    It looks at the server then. What stays stale has been removed by another node: that is no
+    such file, as a local disk would say.
+    """
+
+    @wraps(call)
+    def asked(*args: P.args, **kwargs: P.kwargs) -> T:
+        for _ in range(_ATTEMPTS):
+            try:
+                return call(*args, **kwargs)
+            except OSError as error:
+                if error.errno != errno.ESTALE:
+                    raise
+                stale = error
+        raise FileNotFoundError(errno.ENOENT, "Removed by another node", stale.filename) from stale
+
+    return asked
 
 
 @contextmanager
@@ -35,6 +63,7 @@ def open_root(path: str) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
+@anew
 def open_folder(fd: int, folder: str) -> int:
     """Open the folder ``folder`` below the open folder ``fd``, one part at a time.
 
@@ -101,6 +130,7 @@ def split(path: str) -> tuple[str, str]:
     return folder, name
 
 
+@anew
 def open_file(fd: int, path: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
     """Open a regular file below ``fd``.
 
@@ -190,6 +220,7 @@ class Folders:
             self.close()
 
 
+@anew
 def stat_file(fd: int, path: str) -> os.stat_result:
     """Stat a regular file below ``fd`` without opening it.
 
@@ -210,6 +241,7 @@ def stat_file(fd: int, path: str) -> os.stat_result:
     return found
 
 
+@anew
 def exists(fd: int, name: str) -> bool:
     """Whether anything of that name lies directly in ``fd``."""
     try:
@@ -219,12 +251,34 @@ def exists(fd: int, name: str) -> bool:
     return True
 
 
+def changed(fd: int, name: str) -> int:
+    """When a file directly in ``fd`` was last changed or put there, in ns; 0 where it is not."""
+    with suppress(FileNotFoundError, UnsafePath):
+        return stat_file(fd, name).st_ctime_ns
+    return 0
+
+
+def is_regular(fd: int, name: str) -> bool:
+    """Whether a regular file of that name lies directly in ``fd``."""
+    with suppress(FileNotFoundError, UnsafePath):
+        return stat.S_ISREG(stat_file(fd, name).st_mode)
+    return False
+
+
+@anew
+def names(fd: int) -> list[str]:
+    """The names of all that lies directly in ``fd``."""
+    return os.listdir(fd)
+
+
+@anew
 def lists(fd: int, name: str) -> bool:
     """Whether ``name`` is among what the folder ``fd`` lists; it is read no further than that."""
     with os.scandir(fd) as entries:
         return any(entry.name == name for entry in entries)
 
 
+@anew
 def read_small(fd: int, path: str, limit: int, flags: int = os.O_RDONLY) -> bytes:
     """Read a file of at most ``limit`` bytes; one byte more is returned where there is more."""
     with opened(open_file(fd, path, flags)) as file:

@@ -44,7 +44,7 @@ class Marks:
         return (self.head, self.records, self.pending, self.partial)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Held:
     """An artifact's folder held open, so that a reader sees one generation for as long as it wants.
 
@@ -52,12 +52,16 @@ class Held:
     ----------
     fd : int
         The folder. It stays the same folder when another takes its name.
+    since : int
+        When the head was put in place, in nanoseconds as the place counts them (``st_ctime_ns``).
+        What has changed later is looked at twice.
     """
 
     fd: int
     marks: Marks
     head: Head
     partial: bool
+    since: int
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -90,16 +94,29 @@ class Held:
         """
         found = beneath.open_file(self.fd, self._at(file))
         try:
-            # The mark before the head: a publication in place lays the mark before it moves a
-            # file, and puts its head in place before it lifts the mark.
-            if not pending_entries(self.fd, self.marks):
-                data = beneath.read_small(self.fd, self.marks.head, MAX_HEAD)
-                if Head.parse(data, file).generation == self.head.generation:
-                    return found
-        except (FileNotFoundError, ManifestError):
-            pass
+            changed = os.fstat(found).st_ctime_ns
+            if changed > self.since:
+                beneath.names(self.fd)  # a network mount may not know of the mark yet; it does now
+            if self._is_here(file):
+                self.since = max(self.since, changed)
+                return found
+        except BaseException:
+            os.close(found)
+            raise
         os.close(found)
         raise ArtifactChanged(f"{file}: the artifact was replaced in place; restore it again")
+
+    def _is_here(self, file: str) -> bool:
+        """Whether the generation is still the one that lies here, and nothing is under way.
+
+        The mark before the head: a publication in place lays the mark before it moves a file, and
+        puts its head in place before it lifts the mark.
+        """
+        with suppress(FileNotFoundError, ManifestError):
+            if not pending_entries(self.fd, self.marks):
+                data = beneath.read_small(self.fd, self.marks.head, MAX_HEAD)
+                return Head.parse(data, file).generation == self.head.generation
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +170,10 @@ def pending_entries(fd: int, marks: Marks) -> list[str]:
         return []
     try:
         with beneath.opened(beneath.open_folder(fd, marks.pending)) as there:
-            return sorted(os.listdir(there))
+            return sorted(beneath.names(there))
     except FileNotFoundError:
         # A regular file of that name is no mark of this library: it hides the artifact as well.
-        return ["filling-"] if beneath.exists(fd, marks.pending) else []
+        return ["filling-"] if beneath.is_regular(fd, marks.pending) else []
 
 
 def read_mark(fd: int, marks: Marks) -> Pending | None:

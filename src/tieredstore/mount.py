@@ -129,9 +129,10 @@ class Root:
                 data = _small(fd, marks.head, flags)
                 if pending_entries(fd, marks):
                     break
+                since = beneath.changed(fd, marks.head)
                 if data is not None and data == _small(fd, marks.head, flags):
                     head = Head.parse(data, os.path.join(self.path, marks.folder, marks.head))
-                    return Held(fd, marks, head, beneath.exists(fd, marks.partial))
+                    return Held(fd, marks, head, beneath.exists(fd, marks.partial), since)
         except BaseException:
             os.close(fd)
             raise

@@ -199,6 +199,20 @@ def test_readers_see_whole_generations_while_they_are_replaced(place, layout):
         assert not any(s["changed"] for s in seen), seen
 
 
+@pytest.mark.parametrize("what", ["in-place", "file"])
+def test_readers_of_what_is_replaced_file_by_file(place, what):
+    """In a folder with a file of somebody else's, and of an artifact that is a single file."""
+    verb = {"in-place": "replace", "file": "replace_file"}[what]
+    options = {"forget": False, "pause": 0.05}
+    if what == "file":
+        options |= {"name": "logs/one", "files": ["one"]}
+    writer, *readers = place.sharing("read_what_comes", **options)
+    writer |= {"number": 0, "foreign": True}
+    place.all([{**writer, "function": "make" if what == "in-place" else "make_file"}])
+    _, *seen = place.all([{**writer, "function": verb, "times": 4 * TIMES}, *readers])
+    assert sum(s["reads"] for s in seen) >= len(seen), seen
+
+
 @pytest.mark.parametrize("verb", ["restore", "build"])
 def test_what_another_node_has_just_put_there_is_seen_with_a_lease(place, verb):
     name = "runs/1/set"

@@ -22,11 +22,12 @@ from tieredstore.testing import faults
 from tieredstore.tier import Tier
 
 FILES = {"a": 5000, "b/c": 7, "d": 2_500_000}
+ONE = {"one": 300_000}
 
 
 def content(number, file):
     seed = hashlib.sha256(f"{number}/{file}".encode()).digest()
-    size = FILES[file]
+    size = (FILES | ONE)[file]
     return (f"{number:09d}".encode() + seed * (size // len(seed) + 1))[: max(size, 9)]
 
 
@@ -130,7 +131,7 @@ class Work:
         with self.store.create("set", recipe={"v": 1}) as stage:
             self.write(stage, self.order.get("number", 0))
         if self.order.get("foreign"):
-            (self.root / "local" / "set" / "prepare.py").write_text("mine")
+            (self.root / self.order.get("local", "local") / "set" / "prepare.py").write_text("mine")
         return "made"
 
     def put_below(self):
@@ -182,6 +183,18 @@ class Work:
         self.order["number"] = os.getpid()
         return self.make()
 
+    def make_file(self):
+        with self.store.create_file("logs/one", recipe={"v": 1}) as stage:
+            stage.file.write_bytes(content(self.order["number"], "one"))
+        return self.order["number"]
+
+    def replace_file(self):
+        for number in range(1, self.order["times"] + 1):
+            self.order["number"] = number
+            self.make_file()
+        (self.root / "done").touch()
+        return self.order["times"]
+
     def replace_and_promote(self):
         """Replace again and again, promote each where that is ordered, and say that it is over."""
         for number in range(1, self.order["times"] + 1):
@@ -198,10 +211,11 @@ class Work:
         reads = changed = 0
         while not (self.root / "done").exists() or not reads:
             try:
-                with self.store.restore("set") as got:
-                    number = self.check(got)
+                with self.store.restore(self.order.get("name", "set")) as got:
+                    number = self.check(got, self.order.get("files") or tuple(FILES))
             except ArtifactChanged:
-                changed += 1  # a folder cannot be held where each open goes by its path
+                changed += 1  # replaced in place, or by path: said so, nothing mixed
+                time.sleep(self.order["pause"])
                 continue
             reads += 1
             if not seen or seen[-1] != number:
