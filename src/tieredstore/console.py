@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from tieredstore import views
+from tieredstore.limits import size as shown
 from tieredstore.reporter import Reporter, Wait
 from tieredstore.views import clean
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 SMALL: Final = 1 << 20  # bytes; less than this is moved before a bar could be read
+EVERY: Final = 10.0  # seconds between two lines where no bar is shown
 
 
 class OutputClosed(Exception):
@@ -86,6 +90,10 @@ class ConsoleReporter(Reporter):
         """See `Reporter.waits`."""
         self.line(f"waiting for {wait}")
 
+    def evicted(self, name: str, tier: str, size: int) -> None:
+        """See `Reporter.evicted`."""
+        self.line(f"{name}: evicted from {tier} to make room, {shown(size)} freed")
+
 
 class TerminalReporter(ConsoleReporter):
     """The same, with a bar while bytes move; one for all tiers that are promoted to at once."""
@@ -145,6 +153,43 @@ class TerminalReporter(ConsoleReporter):
                 progress.stop()
 
 
+class PlainReporter(ConsoleReporter):
+    """The same where nobody watches, with a line every ten seconds while bytes move."""
+
+    def __init__(self, program: str) -> None:
+        super().__init__(program)
+        self._moving: list[str] = []
+        self._size = self._done = 0
+        self._since = self._told = 0.0
+
+    def started(self, verb: str, name: str, size: int) -> None:
+        """See `Reporter.started`."""
+        with self._saying:
+            if not self._moving:
+                self._size = self._done = 0
+                self._since = self._told = time.monotonic()
+            self._moving.append(f"{verb} {name}")
+            self._size += size
+
+    def advanced(self, size: int) -> None:
+        """See `Reporter.advanced`."""
+        with self._saying:
+            self._done += size
+            now = time.monotonic()
+            if now - self._told < EVERY or not self._moving:
+                return
+            self._told = now
+            done, whole = views.size(self._done), views.size(self._size)
+            speed = views.size(int(self._done / (now - self._since)))
+            self.line(f"{self._moving[0]}: {done} of {whole}, {speed}/s")
+
+    def finished(self, verb: str, name: str, path: str) -> None:
+        """See `Reporter.finished`."""
+        del path
+        with self._saying, suppress(ValueError):
+            self._moving.remove(f"{verb} {name}")
+
+
 def _bars() -> Progress:
     from rich.console import Console
     from rich.progress import (
@@ -169,7 +214,7 @@ def _bars() -> Progress:
 
 def console_reporter(program: str) -> ConsoleReporter:
     """The reporter that fits: bars where stderr is a terminal, plain lines elsewhere."""
-    return TerminalReporter(program) if _is_terminal(sys.stderr) else ConsoleReporter(program)
+    return TerminalReporter(program) if _is_terminal(sys.stderr) else PlainReporter(program)
 
 
 def _is_terminal(stream: Any) -> bool:

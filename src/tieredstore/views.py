@@ -6,6 +6,7 @@ import errno
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from tieredstore import limits
@@ -13,6 +14,7 @@ from tieredstore.artifact import Recipe
 from tieredstore.errors import PromoteFailed, TieredStoreError, reason
 from tieredstore.gc import TierLitter
 from tieredstore.got import Got
+from tieredstore.litter import DAMAGED, UNKNOWN
 from tieredstore.promoting import TierOutcome
 from tieredstore.reporter import duration
 from tieredstore.tier import Located, Tier
@@ -22,6 +24,7 @@ Row = dict[str, Any]
 
 size = limits.size
 
+_PROBLEMS: Final = 3  # of one copy that are shown in a line
 _SPACE: Final = "free some space there and run the command again"
 _RIGHTS: Final = "check who owns it and its mode, or run as a user who may"
 _NEXT_BY_ERRNO: Final[Mapping[int, str]] = {
@@ -170,17 +173,29 @@ def verified_row(verified: Verified) -> Row:
         "generation": verified.generation or None,
         "size": verified.size,
         "problems": list(verified.problems),
+        "bad": list(verified.bad),
+        "repair": None if verified.repair is None else asdict(verified.repair),
     }
 
 
 def worth(verified: Verified) -> str:
     """What one tier's copy is worth, in words."""
+    repair, problems = verified.repair, _some(verified.problems)
+    if repair is not None and verified.ok:
+        return f"repaired: {size(repair.taken)} taken from other tiers, {size(repair.kept)} kept"
     if verified.ok:
         return f"ok, {size(verified.size)} compared"
-    problems = "; ".join(verified.problems)
+    if repair is not None:
+        return f"damaged, not repaired: {problems}"
     if verified.damaged:
         return f"damaged: {problems}"
     return f"not compared: {problems}"
+
+
+def _some(problems: Sequence[str]) -> str:
+    """The first few of them, on one line."""
+    more = len(problems) - _PROBLEMS
+    return "; ".join([*problems[:_PROBLEMS], *([f"and {more} more"] if more > 0 else [])])
 
 
 def litter_row(tier: TierLitter) -> Row:
@@ -211,10 +226,19 @@ def collected(found: Sequence[TierLitter], *, dry_run: bool) -> list[str]:
         return []
     if not left:
         return [f"nothing left over in {where}"]
+    kept = _kept(found)
     if dry_run:
-        return [f"{len(left)} left over in {where}, {size(sum(one.size for one in left))}"]
+        return [f"{len(left)} left over in {where}, {size(sum(one.size for one in left))}", *kept]
     dropped, freed = sum(len(t.dropped) for t in looked), size(sum(t.freed for t in looked))
-    return [f"dropped {dropped} of {len(left)} in {where}, {freed} freed"]
+    return [f"dropped {dropped} of {len(left)} in {where}, {freed} freed", *kept]
+
+
+def _kept(found: Sequence[TierLitter]) -> list[str]:
+    """What gc leaves where it is, and why."""
+    left = [one.what for tier in found for one in tier.litter if one not in tier.dropped]
+    damaged, unknown = left.count(DAMAGED), left.count(UNKNOWN)
+    lines = [f"{damaged} damaged, kept until --damaged is given"] if damaged else []
+    return [*lines, f"{unknown} unknown, left alone"] if unknown else lines
 
 
 def error_row(error: BaseException) -> Row:

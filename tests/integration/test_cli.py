@@ -232,7 +232,7 @@ def test_every_verb_gives_one_json_document(place):
     assert artifact["copies"][0]["recipe"]["preparer"] == "put"
     assert artifact["copies"][0]["generation"] == artifact["copies"][1]["generation"]
     assert place.json("locate", "words")["copies"] == artifact["copies"]
-    copies = place.json("verify", "words")["copies"]
+    copies = place.json("verify", "words")["artifacts"][0]["copies"]
     assert [(c["tier"], c["ok"], c["damaged"]) for c in copies] == [
         ("local", True, False),
         ("volume", True, False),
@@ -297,7 +297,31 @@ def test_verify_finds_a_flipped_byte_and_restore_goes_on(stored):
     assert warning.startswith("tieredstore: warning: tier 'volume' holds a damaged copy")
     assert error.startswith("tieredstore: error: words: damaged in volume")
     document = json.loads(stored.run("verify", "words", "--json").stdout)
-    assert [c["damaged"] for c in document["copies"]] == [False, True]
+    assert [c["damaged"] for c in document["artifacts"][0]["copies"]] == [False, True]
+
+
+def test_verify_repairs_what_another_tier_has(stored):
+    there = stored.root / "volume" / "words" / "a.txt"
+    there.write_text("fIrst\n")
+    found = stored.run("verify", "--repair")
+    assert (found.returncode, found.stdout.splitlines()) == (
+        0,
+        [
+            "words: local: ok, 13 B compared",
+            "words: volume: repaired: 6 B taken from other tiers, 0 B kept",
+        ],
+    )
+    assert there.read_text() == "first\n"
+    there.write_text("fIrst\n")
+    (stored.root / "data" / "words" / "words" / "a.txt").write_text("firsT\n")
+    found = stored.run("verify", "words", "--repair", "--json")
+    assert found.returncode == 1
+    (artifact,) = json.loads(found.stdout)["artifacts"]
+    assert [c["repair"]["action"] for c in artifact["copies"]] == ["failed", "failed"]
+    assert "make the artifact again" in found.stderr
+    only = stored.run("verify", "--tier", "volume")
+    assert (only.returncode, only.stdout.count("\n")) == (1, 1)
+    assert stored.run("verify", "--tier", "nowhere").returncode == 2
 
 
 def test_verify_goes_on_without_a_tier_that_fails(stored):

@@ -1,27 +1,38 @@
-"""The verbs that keep artifacts whole and places tidy: ``verify``, ``evict`` and ``gc``."""
+"""The verbs that keep artifacts whole and places within their space: ``verify`` and ``evict``."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Final
+from collections.abc import Mapping, Sequence
 
 from tieredstore import views
-from tieredstore.cli.shown import DONE, FAILED, Shown, age, size
+from tieredstore.cli.shown import DONE, FAILED, Shown
 from tieredstore.cli.verbs import Verbs
-from tieredstore.litter import Litter
+from tieredstore.errors import RepairFailed
 from tieredstore.store import TieredStore
 from tieredstore.tier import UNREACHABLE
-
-LITTER: Final = ("Tier", "What", "Where", "Size", "Age")
+from tieredstore.verifying import Verified
 
 
 def add(verbs: Verbs) -> None:
     """Add them to the command."""
-    verbs.add_named(
+    verify = verbs.add(
         _verify,
         "verify",
         "compare every byte of each copy with its manifest",
-        "Exit status 1 when a copy is damaged.",
+        "All artifacts where none is named. Exit status 1 when a copy is, or stays, damaged.",
+    )
+    verify.add_argument("names", metavar="NAME", nargs="*", help="an artifact; all by default")
+    verify.add_argument(
+        "--tier",
+        metavar="TIER",
+        action="append",
+        help="only its copies; may be given several times",
+    )
+    verify.add_argument(
+        "--repair",
+        action="store_true",
+        help="mend damaged copies with what other tiers have of the same generation",
     )
     evict = verbs.add_named(
         _evict,
@@ -30,43 +41,46 @@ def add(verbs: Verbs) -> None:
         "The other copy is verified first.",
     )
     evict.add_argument("--tier", metavar="TIER", help="drop it there instead of the first tier")
-    collect = verbs.add(
-        _gc,
-        "gc",
-        "drop what is left over in object stores",
-        "Replaced generations, and what killed promotes have left. Each line is what was found.",
-    )
-    collect.add_argument(
-        "--tier",
-        metavar="TIER",
-        action="append",
-        help="only this tier; may be given several times",
-    )
-    collect.add_argument(
-        "--older-than",
-        metavar="TIME",
-        type=_seconds,
-        default="24h",
-        help="leave alone what is younger than this, such as 90s, 30min, 24h (the default) or 7d",
-    )
-    collect.add_argument("--dry-run", action="store_true", help="only show it")
 
 
 def _verify(store: TieredStore, args: argparse.Namespace) -> Shown:
-    found = store.verify(args.name)
-    for verified in found:
+    error = ""
+    try:
+        work = store.repair if args.repair else store.verify_all
+        found = work(args.names or None, args.tier)
+    except RepairFailed as failed:
+        found, error = failed.verified, str(failed)
+    copies = [(name, verified) for name, all_of_it in found.items() for verified in all_of_it]
+    for _, verified in copies:
         if verified.state == UNREACHABLE:
             store.reporter.skipped(verified.tier, "; ".join(verified.problems))
-    document = {"name": args.name, "copies": [views.verified_row(v) for v in found]}
-    lines = [f"{args.name}: {v.tier}: {views.worth(v)}" for v in found]
-    damaged = [v.tier for v in found if v.damaged]
-    if damaged:
-        error = f"{args.name}: damaged in {', '.join(damaged)}; restore takes a copy that is whole"
-        return Shown(document, lines, [], FAILED, error)
-    if not any(v.ok for v in found):
-        error = f"{args.name}: nothing to compare with a manifest; restore it first"
-        return Shown(document, lines, [], FAILED, error)
-    return Shown(document, lines)
+    document = {
+        "artifacts": [
+            {"name": name, "copies": [views.verified_row(v) for v in all_of_it]}
+            for name, all_of_it in found.items()
+        ]
+    }
+    lines = [f"{name}: {v.tier}: {views.worth(v)}" for name, v in copies]
+    error = error or _left(found, repair=args.repair)
+    return Shown(document, lines, [], FAILED if error else DONE, error)
+
+
+def _left(found: Mapping[str, Sequence[Verified]], *, repair: bool) -> str:
+    """What is still damaged, or could not be compared at all, and what to do."""
+    said = []
+    for name, copies in found.items():
+        damaged = ", ".join(v.tier for v in copies if v.damaged)
+        if damaged:
+            said.append(f"{name}: damaged in {damaged}")
+        elif not any(v.ok for v in copies):
+            said.append(f"{name}: nothing to compare with a manifest; restore it first")
+    if any(v.damaged for copies in found.values() for v in copies):
+        said.append(
+            "read-only tiers are not repaired; mend them where they are written"
+            if repair
+            else "restore takes a copy that is whole, and verify --repair mends the damaged ones"
+        )
+    return "; ".join(said)
 
 
 def _evict(store: TieredStore, args: argparse.Namespace) -> Shown:
@@ -74,28 +88,3 @@ def _evict(store: TieredStore, args: argparse.Namespace) -> Shown:
     freed = store.evict(args.name, tier)
     document = {"name": args.name, "tier": tier, "freed": freed}
     return Shown(document, [f"{args.name}: evicted from {tier}, {views.size(freed)} freed"])
-
-
-def _gc(store: TieredStore, args: argparse.Namespace) -> Shown:
-    work = store.litter if args.dry_run else store.collect
-    found = work(args.tier, args.older_than)
-    document = {"tiers": [views.litter_row(tier) for tier in found]}
-    if not found:
-        error = "no tier of this store can tell what is left over in it"
-        return Shown(document, [], [], FAILED, f"{error}; object stores can")
-    rows = [_litter_row(tier.tier, left) for tier in found for left in tier.litter]
-    failed = [tier.tier for tier in found if tier.failed]
-    error = f"not collected to the end: {', '.join(failed)}" if failed else ""
-    closing = views.collected(found, dry_run=args.dry_run)
-    return Shown(document, closing, rows, FAILED if failed else DONE, error, LITTER)
-
-
-def _litter_row(tier: str, left: Litter) -> list[str]:
-    return [tier, left.what, left.path, size(left.size), age(int(left.since))]
-
-
-def _seconds(text: str) -> float:
-    try:
-        return views.seconds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
