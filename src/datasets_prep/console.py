@@ -147,6 +147,11 @@ def complain(text: str) -> None:
     _write(sys.stderr, f"{PROGRAM}: error: {text}")
 
 
+def remark(text: str) -> None:
+    """Say on stderr what is worth knowing, in one line."""
+    _write(sys.stderr, f"{PROGRAM}: {text}")
+
+
 def _write(stream: TextIO | None, text: str) -> None:
     """Print one line that can neither steer a terminal nor end the work when nobody reads it."""
     if stream is None:

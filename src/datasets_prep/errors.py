@@ -4,9 +4,15 @@
 
     PrepError
     ├── OptionError             ValueError   an option that cannot be used
+    │   ├── InvalidJob                       a job that cannot be expressed or checked
     │   └── UnknownDataset                   no preparer of that name
+    ├── PlanError               ValueError   a plan that does not fit, or cannot be read
+    ├── ChunksFailed            RuntimeError chunks that could not be made, or are missing
+    ├── MergeError              ValueError   outputs that cannot become one
     ├── MetaError               ValueError   a meta.pkl that is no plain data
     ├── SourceError             OSError      an input that cannot be had, or is another one
+    ├── SlurmFailed             OSError      SLURM refuses, or does not answer in time
+    │   └── NoSlurm                          there is none, or its controller is down
     └── VocabularyUnavailable   OSError      a tokenizer's vocabulary cannot be loaded
 """
 
@@ -23,6 +29,30 @@ class OptionError(PrepError, ValueError):
 
 class UnknownDataset(OptionError):
     """No preparer has that name."""
+
+
+class PlanError(PrepError, ValueError):
+    """A plan of chunks that cannot be read, or is not the one that is asked for."""
+
+
+class ChunksFailed(PrepError, RuntimeError):
+    """Chunks could not be made, or are missing where all are needed."""
+
+
+class InvalidJob(OptionError):
+    """A job, its configuration or its template cannot be used."""
+
+
+class SlurmFailed(PrepError, OSError):
+    """A command of SLURM's fails, or does not answer in time."""
+
+
+class NoSlurm(SlurmFailed):
+    """There is no SLURM here, or nobody answers for it."""
+
+
+class MergeError(PrepError, ValueError):
+    """Outputs of chunks that cannot become one, or did not become what they were."""
 
 
 class MetaError(PrepError, ValueError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from datasets_prep.console import complain
@@ -12,7 +14,25 @@ FORCE_HELP: Final = "Force re-preparation even if files already exist"
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what was used wrongly in one line."""
+    """Says what was used wrongly in one line.
+
+    Attributes
+    ----------
+    keeps_command : bool
+        Whether what stands after ``--`` is kept as it is, as ``command``.
+    """
+
+    keeps_command = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        words = list(sys.argv[1:] if args is None else args)
+        cut = words.index("--") if self.keeps_command and "--" in words else len(words)
+        found, rest = super().parse_known_args(words[:cut], namespace)
+        if self.keeps_command:
+            found.command = words[cut + 1 :]
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         complain(f"{message}; see {self.prog} --help")

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from datasets_prep.options import Parser
+
 Verb = Callable[[argparse.Namespace], int]
 
 
@@ -21,7 +23,7 @@ class Verbs:
     def __init__(self, parsers: Any) -> None:
         self._parsers = parsers
 
-    def add(self, verb: Verb, name: str, line: str, text: str = "") -> argparse.ArgumentParser:
+    def add(self, verb: Verb, name: str, line: str, text: str = "") -> Parser:
         """Add a verb, which gives the exit status; ``line`` is its help, ``text`` says more."""
         made = self._made(name, line, text)
         made.set_defaults(call=verb)
@@ -32,8 +34,8 @@ class Verbs:
         made = self._made(name, line, text)
         return Verbs(made.add_subparsers(metavar="COMMAND", required=True, title="commands"))
 
-    def _made(self, name: str, line: str, text: str) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = self._parsers.add_parser(
+    def _made(self, name: str, line: str, text: str) -> Parser:
+        made: Parser = self._parsers.add_parser(
             name, help=line, description=text or None, allow_abbrev=False
         )
         return made
