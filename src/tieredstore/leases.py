@@ -10,8 +10,10 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tieredstore.alive import temporary
 from tieredstore.artifact import digest128
 from tieredstore.errors import LeaseTimeout
 
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
 
 LEASE_LENGTH: Final = 30.0  # seconds
 _LONGEST: Final = 3600.0
-_POLL: Final = 0.02
+_POLL: Final = 0.02  # seconds between two looks; those who have waited long look less often
+_LOOKS: Final = 20  # in as long as somebody has waited already
+_FLOCK_POLL: Final = 0.1  # at most; a look is one call of the system
+_MARKER_POLL: Final = 0.5  # at most; a look reads a file, perhaps over the network
+_LOOK_EVERY: Final = 1.0
 _TELL_EVERY: Final = 5.0
 
 
@@ -52,7 +58,8 @@ def file_lock(
     from filelock import FileLock
 
     path = os.path.join(folder, lock_name(key))
-    return _held(FileLock(path, fallback_to_soft=False, thread_local=False), timeout, on_wait)
+    lock = FileLock(path, fallback_to_soft=False, thread_local=False)
+    return _held(_Contender(lock, _FLOCK_POLL), timeout, on_wait)
 
 
 def soft_lease(
@@ -67,22 +74,23 @@ def soft_lease(
 
     path = os.path.join(folder, lock_name(key))
     length = _recorded_length(folder)
-    return _held(SoftFileLease(path, lease_duration=length, thread_local=False), timeout, on_wait)
+    lock = SoftFileLease(path, lease_duration=length, thread_local=False)
+    return _held(_Contender(lock, _MARKER_POLL), timeout, on_wait)
 
 
 def _recorded_length(folder: str) -> float:
     """The lease length all contenders of a folder agree on, recorded by the first of them."""
     path = os.path.join(folder, "length.json")
-    temporary = f"{path}.{os.getpid()}.{time.monotonic_ns()}"
+    written = temporary(f"{path}.")
     with suppress(FileExistsError):
         if not os.path.exists(path):
-            with open(temporary, "w", encoding="ascii") as file:
+            with open(written, "w", encoding="ascii") as file:
                 json.dump({"seconds": LEASE_LENGTH}, file)
             try:
-                os.rename(temporary, path)  # whole at once; all write the same default
+                os.rename(written, path)  # whole at once; all write the same default
             finally:
                 with suppress(FileNotFoundError):
-                    os.unlink(temporary)
+                    os.unlink(written)
     with suppress(OSError, ValueError, KeyError, TypeError):
         with open(path, encoding="ascii") as file:
             length = float(json.load(file)["seconds"])
@@ -91,40 +99,53 @@ def _recorded_length(folder: str) -> float:
     return LEASE_LENGTH
 
 
+@dataclass(frozen=True, slots=True)
+class _Contender:
+    lock: BaseFileLock
+    slowest: float
+
+    def acquire(self, seconds: float, waited: float) -> bool:
+        """Try for a while; who has waited for longer looks less often."""
+        from filelock import Timeout
+
+        poll = min(max(waited / _LOOKS, _POLL), self.slowest)
+        try:
+            self.lock.acquire(timeout=max(seconds, 0.0), poll_interval=poll)
+        except Timeout:
+            return False
+        return True
+
+    @property
+    def holder(self) -> str:
+        """Who holds it, in words; ``flock`` does not tell."""
+        owner = getattr(self.lock, "owner", None)
+        return "another process" if owner is None else f"process {owner.pid} on {owner.hostname}"
+
+
 @contextmanager
-def _held(lock: BaseFileLock, timeout: float | None, on_wait: OnWait) -> Iterator[None]:
-    _acquire(lock, timeout, on_wait)
+def _held(contender: _Contender, timeout: float | None, on_wait: OnWait) -> Iterator[None]:
+    _acquire(contender, timeout, on_wait)
     try:
         yield
     finally:
         with suppress(OSError):
-            lock.release()
+            contender.lock.release()
 
 
-def _acquire(lock: BaseFileLock, timeout: float | None, on_wait: OnWait) -> None:
-    from filelock import Timeout
-
+def _acquire(contender: _Contender, timeout: float | None, on_wait: OnWait) -> None:
     since = time.monotonic()
     told = since - _TELL_EVERY + 1.0
+    look = min(_LOOK_EVERY, _TELL_EVERY)
     while True:
         waited = time.monotonic() - since
-        left = _TELL_EVERY if timeout is None else min(_TELL_EVERY, timeout - waited)
-        try:
-            lock.acquire(timeout=max(left, 0.0), poll_interval=_POLL)
-        except Timeout as error:
-            if timeout is not None and time.monotonic() - since >= timeout:
-                raise LeaseTimeout(
-                    f"{lock.lock_file}: still held after {timeout:.0f} s by {_holder(lock)}; "
-                    f"wait longer, or look for the process that holds it"
-                ) from error
-            if time.monotonic() - told >= _TELL_EVERY:
-                told = time.monotonic()
-                on_wait(_holder(lock))
-        else:
+        if contender.acquire(look if timeout is None else min(look, timeout - waited), waited):
             return
-
-
-def _holder(lock: BaseFileLock) -> str:
-    """Who holds it, in words; ``flock`` does not tell."""
-    owner = getattr(lock, "owner", None)
-    return "another process" if owner is None else f"process {owner.pid} on {owner.hostname}"
+        now = time.monotonic()
+        if timeout is not None and now - since >= timeout:
+            raise LeaseTimeout(
+                f"{contender.lock.lock_file}: still held after {timeout:.0f} s by "
+                f"{contender.holder}; wait longer, or look for the process that holds it"
+            )
+        if now - told >= _TELL_EVERY:
+            told = now
+            on_wait(contender.holder)
