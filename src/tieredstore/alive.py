@@ -39,6 +39,11 @@ def lives(name: str) -> bool | None:
     return started == found[3] if started else _hidden(pid)
 
 
+def there(pid: int) -> bool:
+    """Whether a process of this number is there."""
+    return bool(_started(pid)) or _hidden(pid) is None
+
+
 class Sign:
     """A sign of life, refreshed until it is taken away or nobody has it any more.
 
@@ -48,10 +53,16 @@ class Sign:
         The folder for it, held open; taken over.
     key : str
         What is worked on, without a dot: a generation.
+
+    Attributes
+    ----------
+    key : str
+        The same.
     """
 
     def __init__(self, area: int, key: str) -> None:
         beating = _Beating(area, f"{key}.{temporary('')}")
+        self.key = key
         self._end = weakref.finalize(self, beating.end)
         beating.begin()
 

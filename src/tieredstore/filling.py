@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tieredstore import beneath
+from tieredstore import alive, beneath
 from tieredstore.artifact import Head, Recipe, new_generation, random_hex
 from tieredstore.backends.local import LocalBackend, MountedStaging
 from tieredstore.chain import Chain
@@ -74,6 +74,7 @@ class Filling:
         self._mount = chain.first.backend.mount
         self._folder = chain.first.tier.layout.folder(name)
         self._ledger: Ledger | None = None
+        self._sign: alive.Sign | None = None
         self._records: dict[str, FileRecord] = {}
         self._inodes: dict[str, int] = {}
         self._direct: list[Tier] = []
@@ -85,7 +86,8 @@ class Filling:
         check_file(file)
         self._check_writable()
         os.close(self._mount.area("stage"))
-        return Path(self._mount.area_path("stage", f"fill-{random_hex(8)}"))
+        self._sign = self._sign or alive.Sign(self._mount.area(alive.AREA), f"fill-{random_hex(8)}")
+        return Path(self._mount.area_path("stage", f"{self._sign.key}-{random_hex(8)}"))
 
     def put(self, file: str, written: Path) -> dict[str, str]:
         """Put one written file in, atomically, into the first tier and the durable mounted ones.
@@ -322,7 +324,7 @@ class Filling:
         self._mount.put_manifest(self._folder, head, records)
         for each in (ledger, last):
             each.delete(self._mount)
-        self._ledger, self.complete = None, True
+        self._ledger, self._sign, self.complete = None, None, True
         done = [t for t in self._direct if self._put_manifest(t, begun, head, records)]
         late = [t for t in self._durable() if t not in done and t.name not in self.refused]
         late = [t for t in late if self._takes(t)]

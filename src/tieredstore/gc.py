@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 from tieredstore.chain import Chain
 from tieredstore.errors import TieredStoreError, Unsupported, reason
-from tieredstore.litter import Collectable, Litter
+from tieredstore.litter import DAMAGED, UNKNOWN, Collectable, Litter
 from tieredstore.names import RESERVED
 from tieredstore.tier import Tier
 from tieredstore.workers import PUBLISH_DEADLINE, together, within
@@ -42,15 +42,28 @@ class TierLitter:
     freed: int = 0
     failed: str = ""
 
+    def joined(self, other: TierLitter) -> TierLitter:
+        """Both together, of one tier."""
+        return TierLitter(
+            self.tier,
+            (*self.litter, *other.litter),
+            (*self.dropped, *other.dropped),
+            self.freed + other.freed,
+            "; ".join(filter(None, (self.failed, other.failed))),
+        )
+
 
 def find(chain: Chain, tiers: Sequence[str] | None, grace: float) -> list[TierLitter]:
     """What is left over in each tier that can tell, see `TieredStore.litter`."""
     return _each(chain, tiers, partial(_found, chain, grace))
 
 
-def collect(chain: Chain, tiers: Sequence[str] | None, grace: float) -> list[TierLitter]:
+def collect(
+    chain: Chain, tiers: Sequence[str] | None, grace: float, *, damaged: bool = False
+) -> list[TierLitter]:
     """Drop what is left over, see `TieredStore.collect`."""
-    return _each(chain, tiers, partial(_collected, chain, grace))
+    kept = frozenset({UNKNOWN} if damaged else {UNKNOWN, DAMAGED})
+    return _each(chain, tiers, partial(_collected, chain, grace, kept))
 
 
 def _each(
@@ -68,7 +81,12 @@ def _each(
     cannot = [error for error in done if isinstance(error, Unsupported)]
     if cannot and tiers is not None:
         raise cannot[0]
-    return [found for found in done if isinstance(found, TierLitter)]
+    by_tier: dict[str, TierLitter] = {}
+    for found in done:
+        if isinstance(found, TierLitter):
+            before = by_tier.get(found.tier)
+            by_tier[found.tier] = found if before is None else before.joined(found)
+    return list(by_tier.values())
 
 
 def _chosen(chain: Chain, tiers: Sequence[str] | None) -> list[tuple[Tier, Collectable]]:
@@ -84,6 +102,8 @@ def _chosen(chain: Chain, tiers: Sequence[str] | None) -> list[tuple[Tier, Colle
     for tier in asked:
         if isinstance(tier.backend, Collectable) and not tier.read_only:
             chosen.append((tier, tier.backend))
+            if tier.jobs is not None:
+                chosen.append((tier, tier.jobs))
         elif tiers is not None:
             why = "is read-only" if tier.read_only else "cannot tell what is left over in it"
             raise Unsupported(f"tier {tier.name!r} {why}")
@@ -106,25 +126,34 @@ def _found(chain: Chain, grace: float, tier: Tier, place: Collectable) -> TierLi
     return TierLitter(tier.name, found)
 
 
-def _collected(chain: Chain, grace: float, tier: Tier, place: Collectable) -> TierLitter:
+def _collected(
+    chain: Chain, grace: float, kept: Container[str], tier: Tier, place: Collectable
+) -> TierLitter:
     done = _found(chain, grace, tier, place)
-    for at in range(0, len(done.litter), _AT_ONCE):
-        some = done.litter[at : at + _AT_ONCE]
-        dropped = together([partial(_dropped, tier, place, left) for left in some])
-        freed = {left: size for left, (size, _) in zip(some, dropped, strict=True)}
-        gone = tuple(left for left in some if freed[left] is not None)
-        size = done.freed + sum(size or 0 for size in freed.values())
-        done = replace(done, dropped=(*done.dropped, *gone), freed=size)
-        failed = [why for _, why in dropped if why]
-        if failed:
-            chain.reporter.skipped(tier.name, failed[0])
-            return replace(done, failed=failed[0])
-    return done
+    left = [one for one in done.litter if one.what not in kept]
+    problems: list[OSError | TieredStoreError] = []
+    for at in range(0, len(left), _AT_ONCE):
+        some = left[at : at + _AT_ONCE]
+        dropped = together([partial(_dropped, tier, place, one) for one in some])
+        sizes = {o: s for o, s in zip(some, dropped, strict=True) if isinstance(s, int)}
+        freed = done.freed + sum(sizes.values())
+        done = replace(done, dropped=(*done.dropped, *sizes), freed=freed)
+        problems += [error for error in dropped if isinstance(error, Exception)]
+        if any(not isinstance(error, PermissionError) for error in problems):
+            break  # what belongs to others stays, and keeps nobody from dropping the rest
+    if not problems:
+        return done
+    why = reason(problems[0])
+    why = why if len(problems) == 1 else f"{why}; and {len(problems) - 1} more like it"
+    chain.reporter.skipped(tier.name, why)
+    return replace(done, failed="; ".join(filter(None, (done.failed, why))))
 
 
-def _dropped(tier: Tier, place: Collectable, left: Litter) -> tuple[int | None, str]:
-    """The bytes that were freed, and why it could not be dropped."""
+def _dropped(
+    tier: Tier, place: Collectable, left: Litter
+) -> int | OSError | TieredStoreError | None:
+    """The bytes that were freed, or why it could not be dropped; ``None``: it is in use now."""
     try:
-        return within(PUBLISH_DEADLINE, partial(place.drop, left), f"tier {tier.name!r}"), ""
+        return within(PUBLISH_DEADLINE, partial(place.drop, left), f"tier {tier.name!r}")
     except (OSError, TieredStoreError) as error:
-        return None, reason(error)
+        return error

@@ -17,7 +17,8 @@ from functools import partial
 from typing import Final
 
 from tieredstore import beneath
-from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head, random_hex
+from tieredstore.alive import temporary
+from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head
 from tieredstore.errors import ManifestError, TieredStoreError
 from tieredstore.marks import Marks, Pending, pending_entries
 from tieredstore.names import RESERVED
@@ -60,7 +61,7 @@ def _write_entry(area: int, folder: str, mark: Pending) -> None:
 
 
 def _lay_new(area: int, fd: int, marks: Marks, mark: Pending) -> bool:
-    name = f"mark-{random_hex(8)}"
+    name = temporary("mark-")
     try:
         _write_entry(area, name, mark)
         with suppress(OSError):
@@ -76,7 +77,7 @@ def _lay_new(area: int, fd: int, marks: Marks, mark: Pending) -> bool:
 
 
 def _take_over(area: int, fd: int, marks: Marks, mark: Pending, before: list[str]) -> bool:
-    name = f"mark-{random_hex(8)}"
+    name = temporary("mark-")
     try:
         _write_entry(area, name, mark)
         with beneath.opened(beneath.open_folder(fd, marks.pending)) as there:

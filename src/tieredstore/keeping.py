@@ -140,7 +140,7 @@ class Keeping:
         Raises
         ------
         EvictRefused
-            When no verified copy is known elsewhere.
+            When no verified copy is known elsewhere, or the copy is pinned or leased.
         """
         check_name(name)
         return evict(self._chain, name, self.tiers[0] if tier is None else self.tier(tier))
@@ -191,7 +191,15 @@ class Keeping:
         return gc.find(self._chain, tiers, grace)
 
     def collect(
-        self, tiers: Sequence[str] | None = None, grace: float = gc.GRACE
+        self,
+        tiers: Sequence[str] | None = None,
+        grace: float = gc.GRACE,
+        *,
+        damaged: bool = False,
     ) -> list[gc.TierLitter]:
-        """Drop what `litter` finds; what has come into use meanwhile is left alone."""
-        return gc.collect(self._chain, tiers, grace)
+        """Drop what `litter` finds; what has come into use meanwhile is left alone.
+
+        What nobody knows stays, and so do copies that were kept aside because they are damaged,
+        unless ``damaged`` says that they may go.
+        """
+        return gc.collect(self._chain, tiers, grace, damaged=damaged)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tieredstore import beneath
-from tieredstore.artifact import Recipe, digest128, random_hex
+from tieredstore.alive import temporary
+from tieredstore.artifact import Recipe, digest128
 from tieredstore.names import check_file
 from tieredstore.records import FileRecord
 from tieredstore.stage import Mount
@@ -71,7 +72,7 @@ class Ledger:
         body = {"recipe": _identity(recipe), "put": self.put, "stale": self.stale}
         body["digests"] = self.digests
         with beneath.opened(mount.area(_AREA)) as area:
-            name = f"{self.generation}.{random_hex(4)}"
+            name = temporary(f"{self.generation}.")
             beneath.write_small(area, name, json.dumps(body).encode())
             os.rename(name, f"{self.generation}.json", src_dir_fd=area, dst_dir_fd=area)
 

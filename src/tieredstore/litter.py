@@ -5,6 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
+
+DAMAGED: Final = "damaged"
+UNKNOWN: Final = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +18,11 @@ class Litter:
     Attributes
     ----------
     what : str
-        ``generation`` (a replaced or never published one) or ``upload`` (parts of one never ended).
+        On keyed places ``generation`` (a replaced or never published one) or ``upload`` (parts of
+        one never ended). On mounted ones the area: ``stage``, ``part``, ``old``, ``swap``,
+        ``fill``, ``lease``, ``space``, ``pins``, or ``sign`` (of a process that is dead) and
+        ``temporary``. `DAMAGED` is dropped only when asked for, `UNKNOWN` never; ``job`` is the
+        folder of a job that has ended, and not below the place's root.
     path : str
         Where, below the place's root.
     size : int

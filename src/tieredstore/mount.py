@@ -9,6 +9,8 @@ Everything the store keeps for itself lies in ``<root>/.tieredstore/``::
     swap/                 replacements that are under way where folders cannot be exchanged
     fill/                 what files put in one by one are made of (see ledger.py)
     lease/                locks and leases (see leases.py)
+    alive/                who works on what (see alive.py)
+    gone/                 what is being deleted (see mounted_litter.py)
 
 Publishing and taking away are in stage.py.
 """
@@ -22,7 +24,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from tieredstore import beneath
+from tieredstore import alive, beneath
 from tieredstore.artifact import HEAD, MAX_HEAD, Head, digest128
 from tieredstore.errors import ManifestError, TieredStoreError, UnsafePath
 from tieredstore.marks import Held, Marks, Pending, pending_entries, read_mark
@@ -78,7 +80,8 @@ class Root:
     def staged(self, area: str, generation: str) -> Staged:
         """A folder to put a generation together in, made where it is missing."""
         os.close(self.area(area))
-        staged = Staged(self.path, area, generation)
+        sign = alive.Sign(self.area(alive.AREA), generation)  # before there is anything to collect
+        staged = Staged(self.path, area, generation, sign)
         staged.recover(self.area("old"))
         os.close(staged.open(make=True))
         return staged

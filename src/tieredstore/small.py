@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from tieredstore import beneath
-from tieredstore.artifact import random_hex
+from tieredstore.alive import temporary
 from tieredstore.mount import Root
 from tieredstore.staged import AREA
 
@@ -23,13 +23,13 @@ def read(root: Root, area: str, name: str, limit: int) -> bytes:
 def put(root: Root, area: str, name: str, data: bytes) -> None:
     """Put one in the place of what was there; readers see the old one or the new one."""
     with beneath.opened(root.area(area)) as fd:
-        temporary = f".{name}.{random_hex(4)}"
+        written = temporary(f".{name}.")
         try:
-            beneath.write_small(fd, temporary, data)
-            os.rename(temporary, name, src_dir_fd=fd, dst_dir_fd=fd)
+            beneath.write_small(fd, written, data)
+            os.rename(written, name, src_dir_fd=fd, dst_dir_fd=fd)
         except BaseException:
             with suppress(OSError):
-                os.unlink(temporary, dir_fd=fd)
+                os.unlink(written, dir_fd=fd)
             raise
 
 

@@ -11,10 +11,11 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tieredstore import beneath
+from tieredstore.alive import Sign, temporary
 from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head, check_generation, random_hex
 from tieredstore.backend import FileReader, FileWriter
 from tieredstore.errors import ManifestError, TieredStoreError
@@ -158,6 +159,7 @@ class Staged:
     root: str
     area: str
     generation: str
+    sign: Sign | None = field(default=None, compare=False, repr=False)  # of who works on it
 
     @classmethod
     def of_path(cls, root: str, path: str) -> Staged | None:
@@ -295,6 +297,12 @@ class Staged:
         """Drop everything staged."""
         with suppress(FileNotFoundError), beneath.opened(beneath.open_root(self.root)) as root:
             beneath.delete_tree(root, self.home)
+        self.leave()
+
+    def leave(self) -> None:
+        """Say that this process works on it no more."""
+        if self.sign is not None:
+            self.sign.end()
 
     def tidy(self) -> None:
         """Remove what is left after publication; what another writer still uses stays."""
@@ -324,9 +332,9 @@ def _put_whole(home: int, fd: int, name: str, data: bytes) -> None:
     with suppress(FileNotFoundError):
         if beneath.read_small(fd, name, len(data)) == data:
             return
-    temporary = f"{_MANIFEST}{random_hex(8)}"
-    beneath.write_small(home, temporary, data)
-    beneath.rename(home, temporary, fd, name)
+    written = temporary(_MANIFEST)
+    beneath.write_small(home, written, data)
+    beneath.rename(home, written, fd, name)
 
 
 def _unlink(fd: int, path: str) -> None:

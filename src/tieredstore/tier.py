@@ -17,6 +17,7 @@ from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import ConfigError, ManifestError, TieredStoreError, reason
 from tieredstore.fetching import Copy
 from tieredstore.limits import NO_LIMITS, Space
+from tieredstore.litter import Collectable
 from tieredstore.names import Layout
 from tieredstore.records import Records
 from tieredstore.workers import patience, within
@@ -84,6 +85,8 @@ class Tier:
         ``auto``: of more than some thousand small files, shards are kept; ``never``.
     space : Space
         How much it may take of its place; of mounted places only.
+    jobs : Collectable or None
+        Knows the folders beside this one that were made for jobs which have ended.
 
     Raises
     ------
@@ -101,6 +104,7 @@ class Tier:
     populate: bool = False
     pack: str = NEVER
     space: Space = NO_LIMITS
+    jobs: Collectable | None = None
 
     def __post_init__(self) -> None:
         """Refuse what the place cannot do."""

@@ -16,7 +16,8 @@ from contextlib import suppress
 from typing import Final
 
 from tieredstore import beneath
-from tieredstore.artifact import digest128, random_hex
+from tieredstore.alive import temporary
+from tieredstore.artifact import digest128
 from tieredstore.errors import CorruptData, HeadConflict
 from tieredstore.mount import Root
 from tieredstore.recordable import MAX_VALUE, Versioned
@@ -98,7 +99,7 @@ class Versions:
 
     def _place(self, fd: int, number: str, data: bytes) -> bool:
         with beneath.opened(self._mount.area("stage")) as area:
-            name = f"mark-{random_hex(8)}"
+            name = temporary("mark-")
             os.mkdir(name, dir_fd=area)
             try:
                 with beneath.opened(beneath.open_folder(area, name)) as made:
@@ -115,7 +116,7 @@ class Versions:
 
     def _drop(self, fd: int, number: str) -> None:
         with suppress(FileNotFoundError), beneath.opened(self._mount.area("stage")) as area:
-            name = f"mark-{random_hex(8)}"
+            name = temporary("mark-")
             os.rename(number, name, src_dir_fd=fd, dst_dir_fd=area)
             beneath.delete_tree(area, name)
 
@@ -141,9 +142,9 @@ class Versions:
                 os.close(beneath.make_folder(root, folder))
                 for _ in range(_LOOKS):
                     with beneath.opened(self._mount.area("stage")) as area:
-                        temporary = f"manifest-{random_hex(8)}"
-                        beneath.write_small(area, temporary, data)
-                        beneath.rename(area, temporary, root, self._path)
+                        written = temporary("manifest-")
+                        beneath.write_small(area, written, data)
+                        beneath.rename(area, written, root, self._path)
                     newest = self.read()
                     if newest is None or newest.data == data:
                         return

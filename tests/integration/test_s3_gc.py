@@ -109,13 +109,13 @@ def test_what_a_killed_promote_has_left_is_found_and_dropped(killed):
     made(store, "other", {"a": b"kept"})
     store.promote("other")
     kept = set(keys(store)) - {k for k in keys(store) if k.startswith("corpus/")}
-    (looked,) = store.litter(grace=3600)
+    (looked,) = store.litter(["s3"], grace=3600)
     assert (looked.tier, looked.litter, looked.failed) == ("s3", (), "")
     grown_old()
-    (looked,) = store.litter(grace=GRACE)
+    (looked,) = store.litter(["s3"], grace=GRACE)
     size = {left.what: left.size for left in looked.litter}
     assert size["upload"] >= 2 * PIECE
-    (done,) = store.collect(grace=GRACE)
+    (done,) = store.collect(["s3"], grace=GRACE)
     assert done.dropped == done.litter == looked.litter
     assert done.freed == sum(left.size for left in looked.litter)
     assert uploads(store) == []
@@ -132,7 +132,7 @@ def test_a_promote_that_goes_on_while_it_is_collected_ends_whole(killed):
 
     def collect():
         while not stop.is_set():
-            collected.extend(store.collect(grace=GRACE))
+            collected.extend(store.collect(["s3"], grace=GRACE))
 
     thread = threading.Thread(target=collect)
     thread.start()
@@ -174,6 +174,7 @@ def configured(tmp_path, moto, monkeypatch):
         f'[[tier]]\nname = "s3"\nbackend = "s3"\nurl = "{bucket}/datasets"\n'
         f'endpoint_url = "{moto.url}"\ndurable = true\n'
         '[[tier]]\nname = "far"\nbackend = "fsspec"\nurl = "memory://gc-far"\nread_only = true\n'
+        '[[tier]]\nname = "web"\nbackend = "http"\nurl = "http://127.0.0.1:9/data"\n'
     )
     store = store_on(tmp_path / "pod", f"{bucket}/datasets", moto)
     for data in (b"old", b"new"):
@@ -185,8 +186,8 @@ def configured(tmp_path, moto, monkeypatch):
 def test_the_command_shows_and_drops(configured, capsys):
     grown_old()
     assert run(["gc"]) == 0
-    assert capsys.readouterr().out == "nothing left over in s3\n"
-    assert run(["gc", "--older-than", "1s", "--dry-run"]) == 0
+    assert capsys.readouterr().out == "nothing left over in local, s3\n"
+    assert run(["gc", "--tier", "s3", "--older-than", "1s", "--dry-run"]) == 0
     row, closing = capsys.readouterr().out.splitlines()
     assert row.split("\t")[:2] == ["s3", "generation"]
     assert closing.startswith("1 left over in s3, ")
@@ -202,7 +203,7 @@ def test_the_command_shows_and_drops(configured, capsys):
 
 def test_the_command_says_the_same_as_json(configured, capsys):
     grown_old()
-    assert run(["gc", "--older-than", "1s", "--json"]) == 0
+    assert run(["gc", "--tier", "s3", "--older-than", "1s", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     ((tier,), skipped) = document["tiers"], document["skipped"]
     ((left,), freed) = tier["litter"], tier["freed"]
@@ -214,7 +215,7 @@ def test_the_command_says_the_same_as_json(configured, capsys):
     ("arguments", "code", "said"),
     [
         (["--older-than", "soon"], 2, "'soon' is no time, expected one such as"),
-        (["--tier", "local"], 1, "tier 'local' cannot tell what is left over in it"),
+        (["--tier", "web"], 1, "tier 'web' cannot tell what is left over in it"),
         (["--tier", "far"], 1, "tier 'far' is read-only"),
         (["--tier", "none"], 2, "no tier 'none'"),
     ],
@@ -235,7 +236,7 @@ def test_a_tier_that_fails_is_said_and_is_a_failure(configured, capsys, tmp_path
     )
     assert run(["gc"]) == 1
     out, error = capsys.readouterr()
-    assert out == "nothing left over in s3\n"
+    assert out == "nothing left over in local, s3\n"
     assert "tier 'x' skipped" in error
     assert "not collected to the end: x" in error
 
@@ -244,7 +245,7 @@ def test_a_place_that_says_no_times_is_left_out_unless_it_is_named(tmp_path, mon
     monkeypatch.setattr("tieredstore.backends.fsspec._WHEN", ())
     timeless = Tier("timeless", FsspecBackend("memory://timeless"), durable=True)
     store = TieredStore([local_tier(tmp_path), timeless])
-    assert store.litter() == []
+    assert [found.tier for found in store.litter()] == ["local"]
     with pytest.raises(Unsupported, match="does not say when its keys were written"):
         store.collect(["timeless"])
 
@@ -256,7 +257,7 @@ def test_through_fsspec_too(tmp_path, moto):
         made(store, "name", {"a": data})
         store.promote("name", replace=True)
     grown_old()
-    (done,) = store.collect(grace=GRACE)
+    (done,) = store.collect(["s3"], grace=GRACE)
     assert [left.path.split("/")[0] for left in done.dropped] == ["name"]
     assert len(keys(store)) == 3
     assert store.verify("name")[1].ok
@@ -269,5 +270,5 @@ def test_only_the_places_clock_counts(configured):
     command = ["faketime", "-f", "+9d", sys.executable, "-m", "tieredstore.cli", "gc"]
     environment = {**os.environ, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     done = subprocess.run(command, env=environment, timeout=60, capture_output=True, check=False)
-    assert (done.returncode, done.stdout) == (0, b"nothing left over in s3\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, b"nothing left over in local, s3\n"), done.stderr
     assert keys(configured) == before

@@ -27,6 +27,7 @@ from tieredstore.backend import (
 )
 from tieredstore.errors import HeadConflict
 from tieredstore.marks import Held, Marks
+from tieredstore.mounted_litter import MountedLitter
 from tieredstore.names import RESERVED
 from tieredstore.notes import MAX_NOTE
 from tieredstore.recordable import Recordable, Versioned
@@ -39,7 +40,7 @@ _LOOKS = 3
 _PUBLISH_WAIT = 60.0  # seconds; a publication takes far less, and goes on without the lock
 
 
-class LocalBackend(Readable, Publishable, Leasable, Recordable):
+class LocalBackend(Readable, Publishable, Leasable, Recordable, MountedLitter):
     """A folder on a local file system.
 
     Parameters
@@ -293,7 +294,10 @@ class MountedStaging(Staging):
 
     def publish(self, head: Head, records: Records, expected: Expected) -> None:
         """See `Staging.publish`."""
-        self._backend.publish(self._staged, self._folder, head, records, expected)
+        try:
+            self._backend.publish(self._staged, self._folder, head, records, expected)
+        finally:
+            self._staged.leave()
 
     def mend(self, head: Head, records: Records, expected: Expected) -> None:
         """See `Staging.mend`."""

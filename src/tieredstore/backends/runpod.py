@@ -31,6 +31,7 @@ class RunPodBackend(LocalBackend):
     """
 
     mount_type = Volume
+    lease_markers = True
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
