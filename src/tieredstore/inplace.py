@@ -158,6 +158,14 @@ def _abandon(fd: int, marks: Marks, mark: Pending) -> None:
             os.unlink(mark.entry, dir_fd=there)
 
 
+def retire_only_old(fd: int, marks: Marks, records: Records, retire: Callable[[str], None]) -> None:
+    """Take files out of sight that the manifest below ``fd`` names and the new records do not."""
+    with suppress(TieredStoreError, FileNotFoundError):
+        before = records_below(fd, marks.head, marks.records)
+        for path in before.files.keys() - records.files.keys():
+            retire(path)
+
+
 def _retire_own(
     fd: int, marks: Marks, mark: Pending, retire: Callable[[int, str], None], path: str
 ) -> None:
@@ -175,10 +183,7 @@ def _move_all(
         records = records_below(fd, marks.head, marks.records, head)
     for path in records.files:
         move_in(source, path, fd, path)
-    with suppress(TieredStoreError, FileNotFoundError):
-        before = records_below(fd, marks.head, marks.records)
-        for path in before.files.keys() - records.files.keys():
-            retire(path)
+    retire_only_old(fd, marks, records, retire)
     move_in(source, RECORDS, fd, marks.records)
     if all(has(fd, f) for f in records.files.values()):
         with suppress(FileNotFoundError):

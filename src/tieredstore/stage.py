@@ -11,13 +11,21 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from tieredstore import beneath
 from tieredstore.alive import temporary
 from tieredstore.artifact import HEAD, MAX_HEAD, Head, digest128, random_hex
 from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError
-from tieredstore.inplace import finish_filling, lay_mark, lift_mark, remove_forward, roll_forward
+from tieredstore.inplace import (
+    finish_filling,
+    lay_mark,
+    lift_mark,
+    remove_forward,
+    retire_only_old,
+    roll_forward,
+)
 from tieredstore.marks import Held, Marks, Pending, pending_entries, read_mark
 from tieredstore.mount import ATTEMPTS, Root
 from tieredstore.names import RESERVED, parents
@@ -103,6 +111,7 @@ class Mount(Root):
         with beneath.opened(self.root()) as root, beneath.opened(self.area("stage")) as area:
             with beneath.opened(beneath.open_folder(root, marks.folder)) as fd:
                 beneath.syncfs(fd)
+                retire_only_old(fd, marks, records, partial(self._retire_file, fd))
                 with suppress(FileNotFoundError):  # of an adopted manifest that grows
                     os.unlink(marks.head, dir_fd=fd)
                 for name, data in ((marks.records, records.emit()), (marks.head, head.emit())):

@@ -377,3 +377,20 @@ def test_a_file_that_changes_its_time_only_is_still_what_was_put_in(place) -> No
     put(filling, "val.bin", b"v")
     put(filling, "meta.pkl", b"m")
     assert filling.complete
+
+
+def test_files_that_only_the_generation_before_had_are_taken_away(tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    store = TieredStore(
+        [
+            local_tier(tmp_path / "first"),
+            Tier("volume", RunPodBackend(str(tmp_path / "volume")), durable=True),
+        ]
+    )
+    for files in (("a.bin", "b.bin"), ("b.bin", "c.bin")):
+        filling = store.fill("set", list(files))
+        for file in files:
+            put(filling, file, file.encode())
+    for tier in ("first", "volume"):
+        left = {p.name for p in (tmp_path / tier / "set").iterdir()}
+        assert {n for n in left if not n.startswith(".")} == {"b.bin", "c.bin"}
