@@ -109,9 +109,9 @@ class Survey:
         self._stages = {part: listed(area, part) for part in ("stage", "part")}
         self._ledgers = listed(area, "fill")
         self._notes = listed(area, "swap")
-        self._now = clock(area)
-        self._vigil = Vigil(area, self._now, grace)
+        self._vigil = Vigil(area, clock(area), grace)
         self._pendings = Pendings(mount)
+        self._now = clock(area)
 
     def litter(self) -> Iterator[Litter]:
         """All that is left over, and what nobody knows."""
