@@ -121,7 +121,7 @@ def _owner(pid: int) -> str:
 def _machine() -> str:
     """The machine, since it was started, and the processes that are seen from here."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             boot = file.read().strip()
         return digest128(f"{boot} {os.readlink('/proc/self/ns/pid')}".encode())[:12]
     except OSError:

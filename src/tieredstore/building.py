@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +16,7 @@ from tieredstore.errors import InvalidName, TierUnavailable, writing_to
 from tieredstore.fetching import Copy
 from tieredstore.names import check_case_clashes, check_files
 from tieredstore.records import FileRecord, Records, head_of
+from tieredstore.space import Need, make_way, room
 from tieredstore.staged import Staged
 from tieredstore.transfer import Transfer
 
@@ -51,6 +52,7 @@ class Build:
         self._kind = kind
         self._tell = tell
         self._staged: Staged | None = None
+        self._room = ExitStack()
         self.generation = new_generation()
         self.facts: dict[str, Any] = {}
 
@@ -79,12 +81,41 @@ class Build:
         for tell in self._tell:
             tell(done, total, text)
 
+    def reserve(self, size: int) -> None:
+        """Keep room in the first tier for so many bytes that are to be written to the stage.
+
+        Without it a build finds out that the disk is full when it is; where the tier has limits,
+        what is used least is evicted when the build ends.
+
+        Parameters
+        ----------
+        size : int
+            Bytes of all files; another call takes the place of the one before.
+
+        Raises
+        ------
+        NoSpace
+            When there is no room, and none can be made.
+        """
+        if self._staged is None:
+            raise TierUnavailable(f"{self._name}: the stage is open only inside its with block")
+        self._room.close()
+        need = Need.of_build(self.generation, size)
+        self._room.enter_context(room(self._chain, self._chain.first.tier, self._name, need))
+
     def __enter__(self) -> Self:
         first = self._chain.first
         if not first.tier.writable:
             raise TierUnavailable(f"tier {first.tier.name!r} is read-only: nothing can be created")
-        with writing_to(first.tier.name):
-            self._staged = first.backend.mount.staged("stage", self.generation)
+        if first.tier.space.limited:  # whatever will be written, it has to be in order before
+            nothing = Need.of_build(self.generation, 0)
+            self._room.enter_context(room(self._chain, first.tier, self._name, nothing))
+        try:
+            with writing_to(first.tier.name):
+                self._staged = first.backend.mount.staged("stage", self.generation)
+        except BaseException:
+            self._room.close()
+            raise
         return self
 
     def __exit__(
@@ -100,6 +131,7 @@ class Build:
                 self._publish(staged)
         finally:
             self._staged = None
+            self._room.close()
             with suppress(OSError):  # what cannot be deleted now is litter, not a failure
                 staged.delete()
 
@@ -116,6 +148,8 @@ class Build:
         records = Records.of(moved.files)
         head = head_of(records, self._final_recipe(), generation=self.generation, kind=self._kind)
         folder = first.tier.layout.folder(self._name)
+        self._room.close()  # what was reserved is written, or is not needed
+        make_way(self._chain, first.tier, self._name)
         with writing_to(first.tier.name):
             first.backend.publish(staged, folder, head, records, ANY_HEAD)
         self._chain.reporter.finished(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -42,6 +42,7 @@ from tieredstore.joined import Joined, JoinedPart, Sources
 from tieredstore.names import check_file, check_name
 from tieredstore.records import FileRecord, Records, head_of, require
 from tieredstore.restoring import restore
+from tieredstore.space import Need, room
 from tieredstore.tier import DAMAGED, PARTIAL, UNREACHABLE, WHOLE, Located
 from tieredstore.transfer import Transfer
 from tieredstore.workers import PUBLISH_DEADLINE, patience, together, within
@@ -91,29 +92,38 @@ class Composition:
         wanted = _wanted(self._name, parts)
         if not self._tier.writable:
             raise TierUnavailable(f"{self._what} cannot be written: nothing can be composed there")
-        if self._restores:
-            self._restore(wanted)
+        with self._chain.first.needing() as needed:
+            if self._restores:
+                self._restore(wanted, needed)
+            return self._compose(wanted, recipe)
+
+    def _compose(self, wanted: Sequence[tuple[str, str | None]], recipe: Recipe | None) -> Located:
         found = self._find(wanted)
         records = Records.of([_merged(self._name, found)])
         generation = new_generation()
         head = head_of(records, recipe or Recipe(), generation=generation, kind="file")
-        with self._chain.working_on(self._tier, self._name, "promote"):
+        with self._chain.working_on(self._tier, self._name, "promote"), ExitStack() as space:
             there = self._look(head)
             check = partial(check_names, there, self._name, records)
             within(self._tier.deadline, check, self._what)
+            need = Need.of(head, list(records.files.values()))
+            kept = space.enter_context(room(self._chain, self._tier, self._name, need))
             staging = self._stage(head, records, found)
+            kept.written()
             self._publish(staging, head, records)
         return self._tier.locate(self._name)
 
     # -- what it is made of ---------------------------------------------------------------------
 
-    def _restore(self, wanted: Sequence[tuple[str, str | None]]) -> None:
+    def _restore(self, wanted: Sequence[tuple[str, str | None]], needed: set[str]) -> None:
+        """Bring the parts up; room for one of them is not made of another."""
         files: dict[str, list[str | None]] = {}
         for artifact, file in wanted:
             files.setdefault(artifact, []).append(file)
         for artifact, asked in files.items():
             named = list(dict.fromkeys(file for file in asked if file is not None))
-            restore(self._chain, artifact, None if None in asked else named, None).close()
+            with restore(self._chain, artifact, None if None in asked else named, None) as got:
+                needed.add(got.generation)
 
     def _find(self, wanted: Sequence[tuple[str, str | None]]) -> list[JoinedPart]:
         """Every part as it lies in the tier.

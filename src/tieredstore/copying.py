@@ -18,6 +18,7 @@ from tieredstore.names import check_case_clashes, parents
 from tieredstore.packing import Packing
 from tieredstore.records import FileRecord, Records
 from tieredstore.shards import worth_packing
+from tieredstore.space import Need, room
 from tieredstore.tier import AUTO, UNREACHABLE, Located, Tier
 from tieredstore.transfer import Transfer
 from tieredstore.workers import within
@@ -88,15 +89,17 @@ class Descent:
         folder = tier.layout.folder(self.name)
         packing = self._packing(tier)
         head = self.head if packing is None else packing.head(self.head)
-        staging = within(tier.deadline, lambda: backend.begin(folder, head), what)
-        reporter.started(self.verb, self.name, sum(f.size for f in files))
-        transfer = Transfer(self.copies, staging, reporter, tier.name, tier.deadline)
-        if packing is None:
-            moved = transfer.move(files)
-        else:
-            moved = transfer.move_open(packing.files())
-            within(seconds, partial(packing.put_index, staging), what)
-        within(seconds, lambda: staging.publish(head, self.records, expected), what)
+        with room(self.chain, tier, self.name, Need.of(head, files)) as space:
+            staging = within(tier.deadline, lambda: backend.begin(folder, head), what)
+            reporter.started(self.verb, self.name, sum(f.size for f in files))
+            transfer = Transfer(self.copies, staging, reporter, tier.name, tier.deadline)
+            if packing is None:
+                moved = transfer.move(files)
+            else:
+                moved = transfer.move_open(packing.files())
+                within(seconds, partial(packing.put_index, staging), what)
+            space.written()
+            within(seconds, lambda: staging.publish(head, self.records, expected), what)
         reporter.finished(self.verb, self.name, f"{tier.backend.place}/{folder}")
         first = self.copies[0].tier
         if first in moved.damaged:

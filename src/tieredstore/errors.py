@@ -15,6 +15,7 @@ Every error also inherits the builtin that a caller would catch, and carries a s
     ├── HeadConflict          FileExistsError      conflict
     ├── CorruptData           OSError              corrupt
     ├── TierUnavailable       OSError              tier
+    │   ├── NoSpace           OSError              space
     │   └── TierTimeout       TimeoutError         timeout
     ├── LeaseTimeout          TimeoutError         lease
     ├── BuildFailed           RuntimeError         build
@@ -121,6 +122,23 @@ class TierUnavailable(TieredStoreError, OSError):
         super().__init__(message)
         self.errno = code
         self.writing = writing
+
+
+class NoSpace(TierUnavailable):
+    """A tier in which there is no room for what was to be put there, found out before it was.
+
+    Attributes
+    ----------
+    needed, missing : int
+        Bytes that were to be put there, and how many of them had no room.
+    """
+
+    kind = "space"
+
+    def __init__(self, message: str, tier: str, *, needed: int, missing: int) -> None:
+        super().__init__(message, errno.ENOSPC, tier)
+        self.needed = needed
+        self.missing = missing
 
 
 class TierTimeout(TierUnavailable, TimeoutError):

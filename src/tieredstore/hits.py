@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
+from weakref import WeakSet
 
 from tieredstore import beneath
 from tieredstore.artifact import Recipe
@@ -38,6 +40,9 @@ class FirstTier:
 
     tier: Tier
     backend: LocalBackend
+    _out: WeakSet[Held] = field(default_factory=WeakSet)
+    _needed: list[set[str]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def hit(self, name: str, files: Sequence[str] | None, recipe: Recipe | None) -> Got | None:
         """The artifact as it lies here, or ``None`` when something asked for is not here whole.
@@ -87,7 +92,26 @@ class FirstTier:
         """Hand out a held artifact."""
         folder = Path(self.backend.place, held.marks.folder)
         path = folder / name.rpartition("/")[2] if held.head.kind == "file" else folder
+        with self._lock:
+            self._out.add(held)
         return Got(name, path, source, held.head.recipe, held.head.generation, {}, held)
+
+    def in_use(self) -> set[str]:
+        """The generations that this process has handed out and still holds, or needs."""
+        with self._lock:
+            held = {held.head.generation for held in self._out if held.fd >= 0}
+            return held.union(*self._needed)
+
+    @contextmanager
+    def needing(self) -> Iterator[set[str]]:
+        """A set for generations that this process must not evict for the time of the block."""
+        needed: set[str] = set()
+        self._needed.append(needed)
+        try:
+            yield needed
+        finally:
+            with self._lock:
+                self._needed = [other for other in self._needed if other is not needed]
 
     def lacks(self, held: Held, files: Sequence[str] | None) -> bool:
         """Whether a file asked for is missing here or has another size than the manifest says."""

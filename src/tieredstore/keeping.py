@@ -1,8 +1,8 @@
 """The verbs of a store that keep artifacts whole, safe and within their space.
 
-Promoting is in ``promoting.py``, evicting in ``evicting.py``, verifying in ``auditing.py``,
-repairing in ``repairing.py``, collecting in ``gc.py``; the verbs that make artifacts and bring
-them up are in ``store.py``.
+Promoting is in ``promoting.py``, evicting in ``evicting.py`` and ``least_used.py``, pinning in
+``pins.py``, verifying in ``auditing.py``, repairing in ``repairing.py``, collecting in ``gc.py``;
+the verbs that make artifacts and bring them up are in ``store.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from tieredstore import gc
 from tieredstore.auditing import audit
 from tieredstore.chain import Chain
 from tieredstore.evicting import evict
+from tieredstore.least_used import Evicted, Used, Wanted, evict_unused, evictable, measured
 from tieredstore.names import check_name
+from tieredstore.pins import Pin, pin, standing, unpin
 from tieredstore.promoting import Promotion, TierOutcome
 from tieredstore.removing import remove
 from tieredstore.repairing import repair
@@ -143,7 +145,66 @@ class Keeping:
             When no verified copy is known elsewhere, or the copy is pinned or leased.
         """
         check_name(name)
-        return evict(self._chain, name, self.tiers[0] if tier is None else self.tier(tier))
+        return evict(self._chain, name, self._or_first(tier))
+
+    def evict_unused(
+        self, tier: str | None = None, free: int | None = None, unused_for: float = 0.0
+    ) -> Evicted:
+        """Drop copies from a mounted tier, the least recently used first, as `evict` does it.
+
+        Parameters
+        ----------
+        tier : str, optional
+            Where; the first tier by default.
+        free : int, optional
+            Only until so many bytes are free there, within its limits.
+        unused_for : float
+            Only what was not used for so many seconds.
+
+        Returns
+        -------
+        Evicted
+            What is gone, what was kept and why, and how many bytes are still missing.
+
+        Raises
+        ------
+        Unsupported
+            When the tier is no folder: what was used when is not known there.
+        """
+        return evict_unused(self._chain, self._or_first(tier), Wanted(free, unused_for))
+
+    def evictable(
+        self, tier: str | None = None, free: int | None = None, unused_for: float = 0.0
+    ) -> Evicted:
+        """What `evict_unused` would drop, if the other copies turn out right; changes nothing."""
+        return evictable(self._chain, self._or_first(tier), Wanted(free, unused_for))
+
+    def pin(self, name: str, seconds: float, tier: str | None = None) -> Pin:
+        """Keep an artifact's copy in a mounted tier from being evicted, until the pin ends.
+
+        The copy need not be there yet. Each call makes a pin of its own.
+
+        Raises
+        ------
+        Unsupported
+            When the tier is no folder; nothing is evicted there by itself.
+        """
+        return pin(self._or_first(tier), check_name(name), seconds)
+
+    def unpin(self, name: str, tier: str | None = None) -> int:
+        """Take away all pins of an artifact in a tier, and say how many there were."""
+        return unpin(self._or_first(tier), check_name(name))
+
+    def pins(self, tier: str | None = None) -> list[Pin]:
+        """The pins in a tier that have not ended, the first to end first."""
+        return standing(self._or_first(tier))
+
+    def used(self, tier: str | None = None) -> Used:
+        """How full a mounted tier is."""
+        return measured(self._or_first(tier))
+
+    def _or_first(self, tier: str | None) -> Tier:
+        return self.tiers[0] if tier is None else self.tier(tier)
 
     def remove(self, name: str, tiers: Sequence[str] | None = None) -> list[str]:
         """Remove an artifact for good, from every tier or the named ones.

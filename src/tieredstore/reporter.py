@@ -102,6 +102,9 @@ class Reporter:
         """The same with all that is known of it; calls `waiting` unless it is overridden."""
         self.waiting(wait.name, f"{wait.holder}, for {wait.waited:.0f} s so far")
 
+    def evicted(self, name: str, tier: str, size: int) -> None:
+        """A copy of ``size`` bytes was dropped from a tier, to make room for what comes there."""
+
     def promoted(self, name: str, tier: str, action: str, detail: str) -> None:
         """``tier`` took the artifact or not: ``copied``, ``present``, ``refused`` or ``failed``."""
 

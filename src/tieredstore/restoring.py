@@ -14,10 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tieredstore.adopting import adopt_in_place, adopted_generation, unmanaged_records
+from tieredstore.adopting import adopt_in_place
 from tieredstore.artifact import Head, Recipe
 from tieredstore.backend import Publishable
-from tieredstore.backends.local import LocalBackend
 from tieredstore.chain import Chain
 from tieredstore.errors import (
     ArtifactNotFound,
@@ -34,9 +33,11 @@ from tieredstore.errors import (
 from tieredstore.got import Got
 from tieredstore.names import check_case_clashes
 from tieredstore.populating import Populating
-from tieredstore.records import FileRecord, Records, head_of, require
+from tieredstore.records import FileRecord, Records, require
+from tieredstore.space import Need, room
 from tieredstore.tier import DAMAGED, PARTIAL, UNMANAGED, UNREACHABLE, Located, Tier
 from tieredstore.transfer import Transfer
+from tieredstore.unmanaged import bring_unmanaged
 from tieredstore.workers import together, within
 
 _TRIES: Final = 5
@@ -232,7 +233,8 @@ class Restoration:
             self._name, chosen.tier.name, f"{chosen.tier.backend.place}/{chosen.folder}"
         )
         if chosen.state == UNMANAGED:
-            return self._restore_unmanaged(chosen)
+            bring_unmanaged(self._chain, self._name, chosen, self._found)
+            return self._finish(chosen)
         assert chosen.head is not None
         self._first.check_free(self._name)
         records = self._read_records(same)
@@ -263,21 +265,23 @@ class Restoration:
         """Move files into the stage of their generation, and publish it."""
         first, reporter = self._first, self._chain.reporter
         head = replace(head, shards=None)  # files lie here as they are
-        with writing_to(first.tier.name):
-            staging = first.backend.begin(first.tier.layout.folder(self._name), head)
-        reporter.started("restore", self._name, sum(f.size for f in needed))
-        for sharing, files in self._shared_out(same, needed):
-            copies = [w.copy(records) for w in sharing]
-            deadline = first.tier.deadline
-            transfer = Transfer(copies, staging, reporter, first.tier.name, deadline)
-            try:
-                transfer.move(files)
-            finally:
-                self._why.update(transfer.moved.failed)
-                self._lost.update(transfer.moved.failed)
-                self._set_aside(same, transfer.moved.damaged)
-        with writing_to(first.tier.name):
-            staging.publish(head, records, self._found)
+        with room(self._chain, first.tier, self._name, Need.of(head, needed)) as space:
+            with writing_to(first.tier.name):
+                staging = first.backend.begin(first.tier.layout.folder(self._name), head)
+            reporter.started("restore", self._name, sum(f.size for f in needed))
+            for sharing, files in self._shared_out(same, needed):
+                copies = [w.copy(records) for w in sharing]
+                deadline = first.tier.deadline
+                transfer = Transfer(copies, staging, reporter, first.tier.name, deadline)
+                try:
+                    transfer.move(files)
+                finally:
+                    self._why.update(transfer.moved.failed)
+                    self._lost.update(transfer.moved.failed)
+                    self._set_aside(same, transfer.moved.damaged)
+            space.written()
+            with writing_to(first.tier.name):
+                staging.publish(head, records, self._found)
 
     def _shared_out(
         self, same: Sequence[Located], needed: Sequence[FileRecord]
@@ -346,42 +350,6 @@ class Restoration:
                     kept = within(where.tier.deadline, aside, f"tier {where.tier.name!r}")
                     text = f"{text}; the copy is kept aside as {kept}"
             self._chain.reporter.corrupt(where.tier.name, text)
-
-    def _restore_unmanaged(self, chosen: Located) -> Got:
-        reporter = self._chain.reporter
-        reporter.adopted(self._name, chosen.tier.name)
-        before = self._unmanaged(chosen)
-        head = Head(adopted_generation(before), 0, 0, 0, "0" * 32)
-        first = self._first.tier
-        with writing_to(first.name):
-            staging = self._first.backend.begin(first.layout.folder(self._name), head)
-        reporter.started("restore", self._name, sum(f.size for f in before))
-        transfer = Transfer([chosen.copy()], staging, reporter, first.name, first.deadline)
-        moved = transfer.move(before)
-        if self._unmanaged(chosen) != before:
-            staging.discard()
-            raise CorruptData(
-                f"{chosen.tier.backend.place}/{chosen.folder}: changed while it was read"
-            )
-        records = Records.of(moved.files)
-        head = head_of(records, None, generation=head.generation)
-        with writing_to(self._first.tier.name):
-            staging.publish(head, records, self._found)
-        self._put_manifest(chosen, head, records)
-        return self._finish(chosen)
-
-    def _unmanaged(self, chosen: Located) -> list[FileRecord]:
-        look = partial(unmanaged_records, chosen.tier.backend, chosen.folder, chosen.files)
-        return within(chosen.tier.deadline, look, f"tier {chosen.tier.name!r}")
-
-    def _put_manifest(self, chosen: Located, head: Head, records: Records) -> None:
-        """Give the place that data was adopted from its manifest too, where it may be written."""
-        backend = chosen.tier.backend
-        own_place = chosen.folder == chosen.tier.layout.folder(self._name)
-        if own_place and chosen.tier.writable and isinstance(backend, LocalBackend):
-            put = partial(backend.mount.put_manifest, chosen.folder, head, records)
-            with suppress(OSError):
-                within(chosen.tier.deadline, put, f"tier {chosen.tier.name!r}")
 
 
 def _identity(where: Located) -> tuple[str, str]:
