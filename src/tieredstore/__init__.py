@@ -41,6 +41,7 @@ from tieredstore.names import Layout
 from tieredstore.promoting import TierOutcome
 from tieredstore.recording import SharedRecord
 from tieredstore.reporter import Reporter, Wait
+from tieredstore.signals import Terminated, terminable
 from tieredstore.store import TieredStore
 from tieredstore.tier import Located, Tier
 from tieredstore.verifying import Repair, Verified
@@ -72,6 +73,7 @@ __all__ = [
     "RepairFailed",
     "Reporter",
     "SharedRecord",
+    "Terminated",
     "Tier",
     "TierOutcome",
     "TierTimeout",
@@ -85,4 +87,5 @@ __all__ = [
     "__version__",
     "local_tier",
     "open_store",
+    "terminable",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +13,7 @@ from typing import Any, Self
 from tieredstore.artifact import Recipe, new_generation
 from tieredstore.backend import ANY_HEAD
 from tieredstore.chain import Chain
-from tieredstore.errors import InvalidName, TierUnavailable, writing_to
+from tieredstore.errors import InvalidName, TieredStoreError, TierUnavailable, writing_to
 from tieredstore.fetching import Copy
 from tieredstore.names import check_case_clashes, check_files
 from tieredstore.records import FileRecord, Records, head_of
@@ -115,6 +116,7 @@ class Build:
                 self._staged = first.backend.mount.staged("stage", self.generation)
         except BaseException:
             self._room.close()
+            self._drop(Staged(first.backend.place, "stage", self.generation))
             raise
         return self
 
@@ -132,8 +134,19 @@ class Build:
         finally:
             self._staged = None
             self._room.close()
-            with suppress(OSError):  # what cannot be deleted now is litter, not a failure
-                staged.delete()
+            self._drop(staged)
+
+    def _drop(self, staged: Staged) -> None:
+        """Delete the stage; what cannot be deleted now is litter, not a failure."""
+        first = self._chain.first
+        drop = partial(first.backend.mount.drop, staged, first.tier.layout.folder(self._name))
+        try:
+            with suppress(OSError, TieredStoreError):
+                drop()
+        except (KeyboardInterrupt, SystemExit):
+            with suppress(OSError, TieredStoreError):
+                drop()
+            raise
 
     def _publish(self, staged: Staged) -> None:
         first = self._chain.first

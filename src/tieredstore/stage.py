@@ -238,6 +238,19 @@ class Mount(Root):
                     os.unlink(marks.partial, dir_fd=fd)
         return True
 
+    def drop(self, staged: Staged, folder: str) -> None:
+        """Delete what was staged for ``folder``.
+
+        A publication that was stopped half-way is brought to its end before: what it replaces may
+        be gone already. Where that cannot be done now, the stage stays for whoever comes by.
+        """
+        with suppress(OSError, TieredStoreError):
+            self.complete(folder)
+        mark = self.pending(folder)
+        awaited = mark is not None and mark.generation == staged.generation
+        if not awaited and not self.swap_notes(folder):
+            staged.delete()
+
     def complete(self, folder: str) -> None:
         """Bring an interrupted publication of ``folder`` to its end, if there is one."""
         with suppress(FileNotFoundError), beneath.opened(self.root()) as root:

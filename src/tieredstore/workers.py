@@ -9,13 +9,16 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Generic, TypeVar
 
 from tieredstore.errors import TierTimeout
 
 PUBLISH_DEADLINE: Final = 900.0  # seconds; a flush of all that was written takes its time
 SLOWEST: Final = 1 << 20  # bytes a second at which what is large still counts as an answer
+
+_UNWIND: Final = 1.0  # seconds that threads have to let go of things when the work is interrupted
+_SEEN: Final = 0.2  # seconds after which a thread that waits sees that it is interrupted
 
 _FIRST: Final = 4  # threads that begin
 _LOOK: Final = 0.02  # seconds between two looks at whether more would help
@@ -48,12 +51,40 @@ def within(seconds: float, call: Callable[[], T], what: str) -> T:
         When ``call`` has not returned after ``seconds``.
     """
     outcome: _Outcome[T] = _Outcome()
-    threading.Thread(target=outcome.run, args=(call,), name="tieredstore-call", daemon=True).start()
-    if not outcome.done.wait(seconds):
-        raise TierTimeout(f"{what}: no answer within {seconds:g} s")
+    thread = threading.Thread(
+        target=outcome.run, args=(call,), name="tieredstore-call", daemon=True
+    )
+    thread.start()
+    with _interrupted_too([thread]):
+        until = time.monotonic() + seconds
+        while not outcome.done.wait(min(_SEEN, max(0.0, until - time.monotonic()))):
+            if time.monotonic() >= until:
+                raise TierTimeout(f"{what}: no answer within {seconds:g} s")
     if outcome.error is not None:
         raise outcome.error
     return outcome.value
+
+
+@contextlib.contextmanager
+def _interrupted_too(threads: Sequence[threading.Thread]) -> Iterator[None]:
+    """When the block is interrupted, interrupt the threads: they let go of what they hold.
+
+    One that is in a call of the system sees it when that returns; nobody waits for it for long.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        import ctypes
+
+        alive = [thread for thread in threads if thread.is_alive() and thread.ident is not None]
+        for thread in alive:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
+            )
+        until = time.monotonic() + _UNWIND
+        for thread in alive:
+            thread.join(max(0.0, until - time.monotonic()))
+        raise
 
 
 def patience(deadline: float, size: int) -> float:
@@ -84,15 +115,27 @@ def together(calls: Sequence[Callable[[], T]], most: int = 16) -> list[T]:
             if outcome is None or call is None:
                 return
             outcome.run(call)
+            if isinstance(outcome.error, SystemExit):
+                return
 
-    for _ in range(min(most, len(calls))):
-        threading.Thread(target=worker, name="tieredstore-call", daemon=True).start()
-    for outcome in outcomes:
-        outcome.done.wait()
+    threads = [
+        threading.Thread(target=worker, name="tieredstore-call", daemon=True)
+        for _ in range(min(most, len(calls)))
+    ]
+    with _interrupted_too(threads):
+        for thread in threads:
+            thread.start()
+        _wait_for(outcomes)
     for outcome in outcomes:
         if outcome.error is not None:
             raise outcome.error
     return [outcome.value for outcome in outcomes]
+
+
+def _wait_for(outcomes: Iterable[_Outcome[T]]) -> None:
+    for outcome in outcomes:
+        while not outcome.done.wait(_SEEN):
+            pass  # a thread that is interrupted sees it between two looks
 
 
 class Watch:
@@ -259,7 +302,7 @@ class Workers:
     def _next_event(self) -> int:
         with contextlib.suppress(queue.Empty):
             growing = len(self._threads) < self._count
-            event = self._events.get(timeout=_LOOK if growing else min(1.0, self._deadline / 4))
+            event = self._events.get(timeout=_LOOK if growing else min(_SEEN, self._deadline / 4))
             if event is not None:
                 raise event
             return 1

@@ -33,6 +33,7 @@ PUBLIC = [
     "RepairFailed",
     "Reporter",
     "SharedRecord",
+    "Terminated",
     "Tier",
     "TierOutcome",
     "TierTimeout",
@@ -46,6 +47,7 @@ PUBLIC = [
     "__version__",
     "local_tier",
     "open_store",
+    "terminable",
 ]
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import Final, NoReturn
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
 
 from datasets_prep.console import complain
 from datasets_prep.errors import OptionError, PrepError, reason
 from datasets_prep.options import MISUSED
-from tieredstore import ConfigError, InvalidName, TieredStoreError
+from tieredstore import ConfigError, InvalidName, Terminated, TieredStoreError, terminable
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -22,13 +21,14 @@ FAILED: Final = 1
 def guarded(call: Callable[[], int]) -> int:
     """Call something; errors become one line and an exit status."""
     try:
-        with _terminated_in_order():
+        with terminable():
             return call()
-    except KeyboardInterrupt as stop:
-        number = stop.args[0] if stop.args else int(signal.SIGINT)
-        how = "interrupted" if number == signal.SIGINT else "terminated"
-        complain(f"{how}; run the command again to go on")
-        return 128 + int(number)
+    except KeyboardInterrupt:
+        complain("interrupted; run the command again to go on")
+        return 128 + signal.SIGINT
+    except Terminated:
+        complain("terminated; run the command again to go on")
+        return 128 + signal.SIGTERM
     except (OptionError, ConfigError, InvalidName) as error:
         complain(reason(error))
         return MISUSED
@@ -43,26 +43,6 @@ def guarded(call: Callable[[], int]) -> int:
         return FAILED
     finally:
         _flush()
-
-
-@contextmanager
-def _terminated_in_order() -> Iterator[None]:
-    """SIGTERM ends the work as Ctrl-C does, once; a second one ends the process at once."""
-    before = None
-    with suppress(ValueError):  # not in the main thread
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    del frame
-    signal.signal(number, signal.SIG_DFL)
-    raise KeyboardInterrupt(number)
 
 
 def _flush() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import Any, NoReturn
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
 
 from tieredstore import console, registry, views
 from tieredstore.cli.commands import parser
@@ -17,6 +18,7 @@ from tieredstore.cli.verbs import PROGRAM
 from tieredstore.config import debug, open_store
 from tieredstore.console import ConsoleReporter, OutputClosed
 from tieredstore.errors import ConfigError, InvalidName
+from tieredstore.signals import Terminated, terminable
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +27,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        Arguments; the process's own by default.
+        Arguments; the process's own by default, and then the process ends with the command,
+        whatever thread is left in a place that hangs.
 
     Returns
     -------
@@ -33,9 +36,16 @@ def run(argv: Sequence[str] | None = None) -> int:
         0 done, 1 failed, 2 used wrongly, 130 interrupted, 143 terminated, 141 when whoever read
         the output has gone.
     """
+    code = _run(argv)
+    if argv is None:
+        _leave(code)
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
     reporter = console.console_reporter(PROGRAM)
     try:
-        with _signals():
+        with terminable():
             args = _parsed(argv)
             try:
                 return _perform(args, reporter)
@@ -46,11 +56,26 @@ def run(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # the help text could not be written
         reporter.error(views.explained(error))
         return FAILED
-    except KeyboardInterrupt as stop:
-        number = stop.args[0] if stop.args else int(signal.SIGINT)
-        how = "interrupted" if number == signal.SIGINT else "terminated"
-        reporter.line(f"{how}; run the command again to go on")
-        return 128 + number
+    except KeyboardInterrupt:
+        reporter.line("interrupted; run the command again to go on")
+        return 128 + signal.SIGINT
+    except Terminated:
+        reporter.line("terminated; run the command again to go on")
+        return 128 + signal.SIGTERM
+
+
+def _leave(code: int) -> None:
+    """End the process here when a thread, in a place that hangs, would keep it from its end.
+
+    Threads of this library never do; those of clients may, a name that is being resolved, say.
+    """
+    own = threading.current_thread()
+    if all(thread.daemon or thread is own for thread in threading.enumerate()):
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -59,27 +84,6 @@ def _parsed(argv: Sequence[str] | None) -> argparse.Namespace:
     except SystemExit:
         console.show_lines([])  # a help text goes out while somebody can say that it did not
         raise
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the work in order, once; a second one ends the process at once."""
-    before: dict[int, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            with suppress(ValueError):  # not in the main thread
-                before[number] = signal.signal(number, _stop)
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    del frame
-    signal.signal(number, signal.SIG_DFL)
-    raise KeyboardInterrupt(number)
 
 
 def _perform(args: argparse.Namespace, reporter: ConsoleReporter) -> int:
