@@ -3,7 +3,7 @@
 The only module that reads environment variables: ``TIEREDSTORE_CONFIG`` (a configuration file),
 ``TIEREDSTORE_RUNPOD_VOLUME`` (where the RunPod volume is mounted), ``TIEREDSTORE_OFFLINE`` (no
 network) and ``TIEREDSTORE_DEBUG`` (tracebacks on the command line); and those that paths and
-layouts of a configuration name.
+layouts of a configuration name. `surroundings` gives what it says of the job or pod.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ VOLUME_VARIABLE: Final = "TIEREDSTORE_RUNPOD_VOLUME"
 DEBUG_VARIABLE: Final = "TIEREDSTORE_DEBUG"
 OFFLINE_VARIABLE: Final = "TIEREDSTORE_OFFLINE"
 RUNPOD_VOLUME: Final = "/runpod-volume"
+_SURROUNDINGS: Final = ("SLURM_JOB_ID", "SLURM_TMPDIR", "TMPDIR", "RUNPOD_POD_ID")
 _LOOK: Final = 5.0  # seconds to look for the volume; a mount that hangs must not keep a hit
 
 
@@ -74,6 +75,11 @@ def local_tier(path: str | os.PathLike[str], layout: Layout | None = None) -> Ti
 def debug() -> bool:
     """Whether the command line is to show tracebacks: ``TIEREDSTORE_DEBUG`` is set, and not 0."""
     return _is_set(DEBUG_VARIABLE)
+
+
+def surroundings() -> dict[str, str]:
+    """What the environment says of the job or pod that this process is part of, where it does."""
+    return {name: os.environ[name] for name in _SURROUNDINGS if os.environ.get(name)}
 
 
 def _is_set(variable: str) -> bool:

@@ -104,6 +104,16 @@ class HubApi:
 
         return self.client.ask(self._request("GET", url), page)
 
+    def rights(self) -> tuple[str, str, bool]:
+        """Whose the token is, its role (empty where it is not said), whether the owner's."""
+        who = self.client.ask(self._request("GET", "/api/whoami-v2"), Answer.json)
+        token = (who.get("auth") or {}).get("accessToken") or {}
+        names = {who.get("name"), *(o.get("name") for o in who.get("orgs", []))}
+        return str(who.get("name")), str(token.get("role") or ""), self._owner() in names
+
+    def _owner(self) -> str:
+        return self.repo.id.partition("/")[0]
+
     def owned(self) -> bool:
         """Whether the repository's owner is the user or one of the user's organisations.
 
@@ -111,9 +121,7 @@ class HubApi:
         """
         if self.client.token is None:
             return False
-        who = self.client.ask(self._request("GET", "/api/whoami-v2"), Answer.json)
-        names = {who.get("name"), *(o.get("name") for o in who.get("orgs", []))}
-        return self.repo.id.partition("/")[0] in names
+        return self.rights()[2]
 
     def create(self) -> None:
         """Create the repository, private; nothing happens where there is one."""

@@ -74,6 +74,11 @@ class HubBackend(Readable, Publishable):
         self._pinned: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._owned: bool | None = None
 
+    @property
+    def api(self) -> HubApi:
+        """The Hub's API, as far as this repository needs it."""
+        return self._api
+
     # -- reading --------------------------------------------------------------------------------
 
     def stat(self, path: str) -> FileStat:

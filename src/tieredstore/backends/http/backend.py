@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 
 from tieredstore.artifact import MAX_HEAD, RECORDS, Head
 from tieredstore.backend import FileReader, FileSource, FileStat, FoundHead, Readable
-from tieredstore.backends.http.answer import Answer
+from tieredstore.backends.http.answer import PARTIAL, Answer
 from tieredstore.backends.http.client import Client
 from tieredstore.backends.http.reader import (
     HttpReader,
@@ -71,6 +71,11 @@ class HttpBackend(Readable):
     def open(self, path: str) -> FileReader:
         """See `Readable.open`."""
         return HttpReader(self._client, path, look(self._client, path))
+
+    def takes_ranges(self, path: str) -> bool:
+        """Whether the server answers a range of a file with that range alone."""
+        one = {"Range": "bytes=0-0"}
+        return self._client.ask("GET", path, one, lambda answer: answer.status == PARTIAL)
 
     def list(self, folder: str) -> Iterator[FileStat]:
         """See `Readable.list`; HTTP cannot.

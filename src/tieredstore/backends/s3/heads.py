@@ -115,13 +115,17 @@ class Heads:
         fresh = type(known.checked) is int and 0 <= time.time() - known.checked < _VALID
         return known if right and fresh else None
 
-    def _probe(self) -> Conditions:
+    def found_out(self) -> Conditions:
+        """What the server does with conditions now; nothing is remembered or left behind."""
         path = f"{RESERVED}/probe/{random_hex(8)}"
         try:
-            found = Conditions(self._creates(path), self._replaces(path), int(time.time()))
+            return Conditions(self._creates(path), self._replaces(path), int(time.time()))
         finally:
             with suppress(OSError, TieredStoreError):
                 self._objects.delete([path])
+
+    def _probe(self) -> Conditions:
+        found = self.found_out()
         with suppress(OSError, TieredStoreError):
             if self._sure:
                 self._objects.put(_REMEMBERED, json.dumps(asdict(found)).encode())
