@@ -23,7 +23,7 @@ from tieredstore.errors import ManifestError, TieredStoreError
 from tieredstore.marks import Marks, Pending, pending_entries
 from tieredstore.names import RESERVED
 from tieredstore.records import MAX_RECORDS, Records
-from tieredstore.staged import PARTIAL, Staged, has, move_in
+from tieredstore.staged import PARTIAL, Staged, has, move_in, same_bytes
 
 _TRIES: Final = 50
 _TAKEN: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR, errno.ENOTDIR})
@@ -181,8 +181,10 @@ def _move_all(
         records = records_below(source, HEAD, RECORDS, head)
     except FileNotFoundError:
         records = records_below(fd, marks.head, marks.records, head)
-    for path in records.files:
-        move_in(source, path, fd, path)
+    for path, file in records.files.items():
+        # What lies there already may be of another generation, and of the same size.
+        if not move_in(source, path, fd, path) and has(fd, file) and not same_bytes(fd, file):
+            retire(path)
     retire_only_old(fd, marks, records, retire)
     move_in(source, RECORDS, fd, marks.records)
     if all(has(fd, f) for f in records.files.values()):

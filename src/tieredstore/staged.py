@@ -18,7 +18,7 @@ from tieredstore import beneath
 from tieredstore.alive import Sign, temporary
 from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head, check_generation, random_hex
 from tieredstore.backend import FileReader, FileWriter
-from tieredstore.errors import ManifestError, TieredStoreError
+from tieredstore.errors import ManifestError, TieredStoreError, UnsafePath
 from tieredstore.names import RESERVED
 from tieredstore.records import FileRecord, Records, block_digest
 
@@ -89,17 +89,7 @@ class StagedFolders:
         except FileNotFoundError:
             return False
         with reader:
-            if reader.stat().st_size != file.size:
-                return False
-            longest = max((b.length for b in file.blocks()), default=0)
-            buffer = memoryview(bytearray(longest))
-            for block in file.blocks():
-                view = buffer[: block.length]
-                if reader.readinto(block.offset, view) != block.length:
-                    return False
-                if block_digest(view) != block.digest:
-                    return False
-        return True
+            return _is(reader, file)
 
     def accept(self, file: FileRecord) -> None:
         """Move a file whose bytes are verified from ``wip`` to ``files``."""
@@ -358,6 +348,28 @@ def has(fd: int, file: FileRecord) -> bool:
         return beneath.stat_file(fd, file.path).st_size == file.size
     except OSError:
         return False
+
+
+def same_bytes(fd: int, file: FileRecord) -> bool:
+    """Whether a file below ``fd`` has the bytes that its record says."""
+    with suppress(FileNotFoundError, UnsafePath):
+        with DescriptorReader(beneath.open_file(fd, file.path)) as reader:
+            return _is(reader, file)
+    return False
+
+
+def _is(reader: DescriptorReader, file: FileRecord) -> bool:
+    if reader.stat().st_size != file.size:
+        return False
+    longest = max((b.length for b in file.blocks()), default=0)
+    buffer = memoryview(bytearray(longest))
+    for block in file.blocks():
+        view = buffer[: block.length]
+        if reader.readinto(block.offset, view) != block.length:
+            return False
+        if block_digest(view) != block.digest:
+            return False
+    return True
 
 
 def move_in(source: int, name: str, target: int, path: str) -> bool:
