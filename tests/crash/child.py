@@ -1,7 +1,7 @@
 """The process that is killed: it waits for orders, and does each in a fork of itself.
 
-Started by ``harness.py`` with the world's folder as its argument. An order is one line of JSON
-naming an operation of ``operations.py``, the tiers, and at which point to die; the answer is one
+Started by ``harness.py`` with ``operations.py`` or ``wild.py`` as its argument. An order is one line
+of JSON naming an operation of that file, the tiers, and at which point to die; the answer is one
 line with how the fork ended, what points it met and what it returned. Forking saves the start-up,
 so that dying at every point in turn takes seconds.
 """
@@ -57,8 +57,8 @@ def no_syncs():
         os.fsync, beneath.syncfs = real
 
 
-def load_operations():
-    path = Path(__file__).with_name("operations.py")
+def load_operations(file):
+    path = Path(__file__).with_name(file)
     spec = importlib.util.spec_from_file_location("crash_operations", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -68,7 +68,7 @@ def load_operations():
 
 def run(operations, order, out):
     points = Points(FAULTS[order["fault"]], order["at"])
-    world = operations.World(order["root"], order.get("s3"), points, order.get("inner", ""))
+    world = operations.World(order, points)
     with ExitStack() as stack:
         if order.get("no_exchange"):
             stack.enter_context(faults.no_exchange())
@@ -91,7 +91,7 @@ def run(operations, order, out):
 
 
 def main():
-    operations = load_operations()
+    operations = load_operations(sys.argv[1])
     if "--s3" in sys.argv:
         import s3fs  # noqa: F401
     import filelock  # noqa: F401

@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,53 @@ def bucket(harness, moto, request):
     )
     yield harness.Bucket(client, "crash", f"t{abs(hash(request.node.name))}", moto.options)
     client.close()
+
+
+@pytest.fixture(scope="module")
+def wild_child(harness):
+    child = harness.Child(operations="wild.py")
+    yield child
+    child.stop()
+
+
+@pytest.fixture(scope="module")
+def wild_s3_child(harness, moto):
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in moto.environment.items():
+            patch.setenv(key, value)
+        child = harness.Child(s3=True, operations="wild.py")
+    yield child
+    child.stop()
+
+
+class Checker:
+    """The independent checker's modules, and what follows from a collection."""
+
+    def __init__(self, load):
+        self.samples, self.reading, self.promises, self.looking = map(
+            load, ("samples", "reading", "promises", "looking")
+        )
+
+    @staticmethod
+    @contextmanager
+    def explained(where):
+        """A finding names the process after which it was found."""
+        try:
+            yield
+        except AssertionError as error:
+            raise type(error)(f"{where}: {error}") from error
+
+    def collected(self, history, promised):
+        """After a collection without grace nothing is left but what is published."""
+        answer = history.order("swept", fault="none", at=0, seed="", operations=0)
+        assert "error" not in answer, answer
+        for tier, place in history.places(self.looking):
+            with self.explained(f"history {history.number}, after gc"):
+                self.looking.look(place, tier, promised)
+                if tier in answer["result"]:
+                    self.looking.look_after_gc(place, tier)
+
+
+@pytest.fixture(scope="session")
+def checker(load):
+    return Checker(load)

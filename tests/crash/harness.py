@@ -51,8 +51,8 @@ class Scenario:
 class Child:
     """The process that forks and dies, see ``child.py``."""
 
-    def __init__(self, s3=False):
-        arguments = [sys.executable, str(HERE / "child.py"), *(["--s3"] if s3 else [])]
+    def __init__(self, s3=False, operations="operations.py"):
+        arguments = [sys.executable, str(HERE / "child.py"), operations, *(["--s3"] if s3 else [])]
         self.process = subprocess.Popen(
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -37,9 +37,10 @@ def files(tag):
 class World:
     """A store of two or three tiers below one folder, and how many bytes were moved in it."""
 
-    def __init__(self, root, s3, points, inner=""):
-        self.root = root
+    def __init__(self, order, points):
+        self.root = root = order["root"]
         self.moved = 0
+        s3, inner = order.get("s3"), order.get("inner", "")
         tiers = [Tier("local", LocalBackend(f"{root}/local/{inner}"))]
         if s3 is None:
             tiers.append(Tier("vol", LocalBackend(f"{root}/vol/{inner}"), durable=True))
@@ -215,3 +216,13 @@ def _read(got, file):
 
 def nothing(world):
     os.makedirs(f"{world.root}/local", exist_ok=True)
+
+
+def compose(world):
+    world.store.compose("joined.bin", [(NAME, "a.bin"), (NAME, "b.txt")], recipe={"tag": "new"})
+
+
+def collect(world):
+    """A collection without any grace, of a store in which nothing else runs; what it left."""
+    found = world.store.collect(grace=0.0)
+    return [[tier.tier, left.what, left.path] for tier in found for left in tier.litter]

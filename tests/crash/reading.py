@@ -93,7 +93,7 @@ def mounted(root, name, single=False):
         marks = tuple(f".tieredstore.{name}.{m.rpartition('.')[2]}" for m in marks)
         partial = f".tieredstore.{name}.partial"
     elif not folder.is_dir():
-        folder = _between_two_steps(root, name)
+        folder = between_two_steps(root, name)
     head, records, pending = (folder / m for m in marks)
     if pending.is_dir() and os.listdir(pending):
         return "hidden"
@@ -111,7 +111,7 @@ def mounted(root, name, single=False):
     return tag_of(body)
 
 
-def _between_two_steps(root, name):
+def between_two_steps(root, name):
     """Where folders cannot be exchanged, a note names the staged folder that takes the place."""
     swap = Path(root, ".tieredstore", "swap")
     for note in sorted(swap.iterdir()) if swap.is_dir() else ():
