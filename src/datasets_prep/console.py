@@ -160,6 +160,7 @@ def _write(stream: TextIO | None, text: str) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     shown = shown.encode(encoding, "replace").decode(encoding)
     try:
-        print(shown, file=stream, flush=True)
+        stream.write(f"{shown}\n")  # at once: several threads may write
+        stream.flush()
     except (OSError, ValueError):
         return  # nobody reads it any more; the work goes on

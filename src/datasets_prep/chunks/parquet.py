@@ -1,0 +1,189 @@
+"""Parquet files one after the other as one, row group by row group, and the result compared.
+
+Memory is bounded by a few pieces of the size of a row group, large row groups cut into several.
+Each piece is written as one row group and its digest kept; the file is read back and each row
+group's digest compared, so that what is published has been read once as readers will read it.
+"""
+
+from __future__ import annotations
+
+import io
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import xxhash
+
+from datasets_prep.errors import MergeError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+_PIECE: Final = 8 << 20  # bytes of decoded columns
+_BUFFER: Final = 1 << 20  # bytes of a column that are read at once
+_AHEAD: Final = 1  # pieces read before they are written
+
+
+def concatenate(sources: Sequence[Path], target: Path) -> int:
+    """Write the rows of all sources, in their order, to one file.
+
+    Parameters
+    ----------
+    sources : sequence of Path
+        Parquet files of one schema.
+    target : Path
+        The file to write.
+
+    Returns
+    -------
+    int
+        Rows.
+
+    Raises
+    ------
+    MergeError
+        When a source cannot be read or has another schema, or what was written is not what was
+        read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema, options = _checked(sources)
+        digests: list[tuple[int, str]] = []
+        with pq.ParquetWriter(target, schema, **options) as writer:
+            for piece in _read_ahead(sources):
+                digests.append((piece.num_rows, _digest(piece)))
+                writer.write_table(piece, row_group_size=max(1, piece.num_rows))
+                pa.default_memory_pool().release_unused()
+        _compare(target, digests)
+    except pa.ArrowException as error:
+        raise MergeError(f"{target.name}: {' '.join(str(error).split())}") from error
+    return sum(rows for rows, _ in digests)
+
+
+def _checked(sources: Sequence[Path]) -> tuple[pa.Schema, dict[str, Any]]:
+    """The one schema of all sources, and how the first is compressed."""
+    schema, options, first = None, {}, sources[0]
+    for path in sources:
+        with _opened(path) as file:
+            if schema is None:
+                schema, options = file.schema_arrow, _compression(file)
+            elif not schema.equals(file.schema_arrow, check_metadata=False):
+                raise MergeError(
+                    f"{path}: has {_text(file.schema_arrow)}, expected {_text(schema)} "
+                    f"as in {first}; make the chunks that differ again"
+                )
+    assert schema is not None
+    return schema, options
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
+    except (pa.ArrowException, OSError) as error:
+        raise MergeError(f"{path}: no Parquet file: {' '.join(str(error).split())}") from None
+
+
+def _compression(file: pq.ParquetFile) -> dict[str, Any]:
+    if not file.metadata.num_row_groups or not file.metadata.num_columns:
+        return {}
+    codec = file.metadata.row_group(0).column(0).compression.lower()
+    return {"compression": "none" if codec == "uncompressed" else codec}
+
+
+def _text(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name}: {field.type}" for field in schema) or "no columns"
+
+
+def _pieces(sources: Sequence[Path]) -> Iterator[pa.Table]:
+    import pyarrow as pa
+
+    for path in sources:
+        with _opened(path) as file:
+            for number in range(file.metadata.num_row_groups):
+                group = file.metadata.row_group(number)
+                if group.total_byte_size <= 2 * _PIECE:
+                    yield file.read_row_group(number, use_threads=False)
+                    continue
+                rows = max(1, group.num_rows * _PIECE // group.total_byte_size)
+                for batch in file.iter_batches(rows, row_groups=[number], use_threads=False):
+                    yield pa.Table.from_batches([batch])
+
+
+def _read_ahead(sources: Sequence[Path]) -> Iterator[pa.Table]:
+    """The pieces, the next ones read by a thread while one is written."""
+    ready: queue.Queue[pa.Table | BaseException | None] = queue.Queue(_AHEAD)
+    ended = threading.Event()
+
+    def put(item: pa.Table | BaseException | None) -> None:
+        while not ended.is_set():
+            with suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return
+
+    def read() -> None:
+        try:
+            for piece in _pieces(sources):
+                put(piece)
+                if ended.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # noqa: BLE001 - raised where the pieces are taken
+            put(error)
+
+    threading.Thread(target=read, name="datasets-prep-merge", daemon=True).start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        ended.set()
+
+
+def _digest(piece: pa.Table) -> str:
+    """A digest of the values, not of how they happen to lie in memory or in the file."""
+    import pyarrow as pa
+
+    if any(column.num_chunks > 1 for column in piece.columns):
+        piece = piece.combine_chunks()
+    sink = _Digesting()
+    with pa.ipc.new_stream(pa.PythonFile(sink, "w"), piece.schema) as stream:
+        stream.write_table(piece)
+    return sink.digest.hexdigest()
+
+
+class _Digesting(io.RawIOBase):
+    """A file that keeps nothing but a digest of what is written to it."""
+
+    def __init__(self) -> None:
+        self.digest = xxhash.xxh3_128()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return len(data)
+
+
+def _compare(target: Path, digests: Sequence[tuple[int, str]]) -> None:
+    with _opened(target) as file:
+        found = file.metadata.num_row_groups
+        if found != len(digests):
+            raise MergeError(f"{target.name}: {found} row groups written, expected {len(digests)}")
+        for number, (rows, digest) in enumerate(digests):
+            piece = file.read_row_group(number, use_threads=False)
+            if piece.num_rows != rows or _digest(piece) != digest:
+                raise MergeError(
+                    f"{target.name}: row group {number} was written otherwise than it was read; "
+                    f"merge again, and suspect the disk or the memory"
+                )

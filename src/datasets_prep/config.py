@@ -1,0 +1,107 @@
+"""Settings of this package, once, at the edge: ``datasets_prep.toml`` and the environment.
+
+The only module of it that reads environment variables: ``DATASETS_PREP_CONFIG`` (a settings file)
+and ``CUDA_VISIBLE_DEVICES``. Where data lies is configured for tieredstore, see there.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from datasets_prep.chunks.phases import Phase, read_phases
+from datasets_prep.errors import OptionError, reason
+
+CONFIG_VARIABLE: Final = "DATASETS_PREP_CONFIG"
+FILE: Final = "datasets_prep.toml"
+_NUMBERS: Final = {"checkpoint_frequency": 1, "retries": 0}  # the lowest that makes sense
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a project sets for its chunks.
+
+    Attributes
+    ----------
+    checkpoint_frequency : int
+        Items to a chunk.
+    retries : int
+        How often a chunk that failed is tried again.
+    phases : dict
+        Phases by name.
+    """
+
+    checkpoint_frequency: int = 50
+    retries: int = 2
+    phases: Mapping[str, Phase] = field(default_factory=dict)
+
+
+def settings(path: str | os.PathLike[str] | None = None) -> Settings:
+    """The settings of a file.
+
+    Parameters
+    ----------
+    path : path, optional
+        By default the file that ``DATASETS_PREP_CONFIG`` names, else ``datasets_prep.toml``, or a
+        ``pyproject.toml`` with ``[tool.datasets_prep]``, in this folder or the nearest above it;
+        without any, the usual settings.
+
+    Raises
+    ------
+    OptionError
+        In one line that names the file, the table and the key.
+    """
+    named = os.environ.get(CONFIG_VARIABLE) if path is None else os.fspath(path)
+    found = Path(named) if named else _found()
+    if found is None:
+        return Settings()
+    table = _table(found)
+    where = str(found)
+    for key in sorted(table.keys() - {*_NUMBERS, "phases"}):
+        known = ", ".join(sorted([*_NUMBERS, "phases"]))
+        raise OptionError(f"{where}: unknown key {key!r}; expected one of {known}")
+    for key, lowest in _NUMBERS.items():
+        if key in table and (type(table[key]) is not int or table[key] < lowest):
+            raise OptionError(f"{where}: {key} is {table[key]!r}, expected a number from {lowest}")
+    numbers = {key: table[key] for key in _NUMBERS if key in table}
+    return Settings(phases=read_phases(table.get("phases", {}), where), **numbers)
+
+
+def visible_gpus() -> list[str] | None:
+    """The GPUs that ``CUDA_VISIBLE_DEVICES`` leaves to this process; ``None`` where it is unset."""
+    text = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if text is None else [each.strip() for each in text.split(",") if each.strip()]
+
+
+def _found() -> Path | None:
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return folder / FILE
+        project = folder / "pyproject.toml"
+        if project.is_file() and "[tool.datasets_prep" in _text(project):
+            return project
+    return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""  # somebody else's, above this folder
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"{path}: cannot be read: {reason(error)}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise OptionError(f"{path}: no valid TOML: {reason(error)}") from None
+    if path.name == "pyproject.toml":
+        table = table.get("tool", {}).get("datasets_prep", {})
+    return dict(table)
