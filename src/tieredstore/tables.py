@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,14 +18,16 @@ from tieredstore import registry
 from tieredstore.backend import Readable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.offline import OfflineBackend
-from tieredstore.errors import ConfigError, InvalidName, TieredStoreError, reason
+from tieredstore.errors import ConfigError, InvalidName, TieredStoreError, TierTimeout, reason
 from tieredstore.limits import EXPECTED, Space, parse_size
 from tieredstore.names import Layout
 from tieredstore.tier import NEVER, Tier, check_pack, check_space
 from tieredstore.variables import Variables
+from tieredstore.workers import within
 
 REPO_LAYOUT: Final = Layout("{name}/{name}", ("{name}",))
 VOLUME_LAYOUT: Final = Layout("data/{name}")
+_LOOK: Final = 5.0  # seconds to look for a folder; a mount that hangs must not keep a command
 
 
 _POLICY: Final = {
@@ -211,9 +215,14 @@ def _check_first(backend: Readable, where: str) -> None:
 
 
 def check_folder(path: str, where: str) -> None:
-    """Refuse a path at which something else than a folder lies."""
-    if os.path.lexists(path) and not os.path.isdir(path):
-        raise ConfigError(f"{where}: {path} is no folder, expected one")
+    """Refuse a path at which something else than a folder lies; one that hangs shows when used."""
+    with suppress(TierTimeout):
+        if within(_LOOK, partial(_is_no_folder, path), path):
+            raise ConfigError(f"{where}: {path} is no folder, expected one")
+
+
+def _is_no_folder(path: str) -> bool:
+    return os.path.lexists(path) and not os.path.isdir(path)
 
 
 def _space(row: Mapping[str, Any]) -> Space:

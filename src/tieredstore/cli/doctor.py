@@ -27,6 +27,7 @@ def add(verbs: Verbs) -> None:
         "What is written is taken away again; artifacts are not touched. Exit status 1 when a "
         "tier cannot be used.",
     )
+    made.set_defaults(patient=True)
     made.add_argument(
         "--tier",
         metavar="TIER",

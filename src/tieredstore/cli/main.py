@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from tieredstore import console, registry, views
 from tieredstore.cli.commands import parser
@@ -19,6 +20,8 @@ from tieredstore.config import debug, open_store
 from tieredstore.console import ConsoleReporter, OutputClosed
 from tieredstore.errors import ConfigError, InvalidName
 from tieredstore.signals import Terminated, terminable
+from tieredstore.tier import Tier
+from tieredstore.workers import within
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -104,10 +107,23 @@ def _perform(args: argparse.Namespace, reporter: ConsoleReporter) -> int:
         return MISUSED if isinstance(error, ConfigError | InvalidName) else FAILED
 
 
+def _check_answers(first: Tier) -> None:
+    """Refuse to work on a first tier that hangs: whatever looks into it would wait for ever."""
+    look = partial(_open_folder, first.backend.place)
+    within(first.deadline, look, f"the first tier {first.name!r} ({first.backend.place})")
+
+
+def _open_folder(path: str) -> None:
+    with suppress(OSError):  # whoever works there says what is wrong
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+
+
 def _call(args: argparse.Namespace, reporter: ConsoleReporter) -> int:
     store = open_store(getattr(args, "config", None), reporter=reporter)
     if args.verb is not restore:  # reads every distribution's metadata, which a hit must not
         registry.check_clashes()
+    if not args.patient:
+        _check_answers(store.tiers[0])
     shown: Shown = args.verb(store, args)
     reporter.close()
     if args.json:

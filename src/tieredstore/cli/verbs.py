@@ -48,7 +48,7 @@ class Verbs:
             parents=[self._common],
             allow_abbrev=False,
         )
-        made.set_defaults(verb=verb)
+        made.set_defaults(verb=verb, patient=False)  # patient: it waits for no tier by itself
         made.add_argument("--json", action="store_true", help="one JSON document on stdout")
         return made
 
