@@ -30,6 +30,7 @@ _GENERATION: Final = re.compile(r"[0-9a-z][0-9a-z-]{7,63}")
 _PERMANENT: Final = frozenset({".gitignore", "record"})
 _PIN: Final = 4096  # bytes
 _DOUBT: Final = 3600.0  # seconds by which the clock that a pin was made by may be wrong
+_LONGEST: Final = 7 * 86400.0  # seconds that somebody on another machine may verify a copy
 _TRIES: Final = 3
 
 Look = Callable[[str], Iterator[Litter]]
@@ -126,6 +127,7 @@ class Survey:
             "space": self._refreshed,
             alive.AREA: self._refreshed,
             "pins": self._pins,
+            "evict": self._evictions,
             GONE: self._temporaries,
         }
         for name in listed(self._area, ""):
@@ -219,6 +221,17 @@ class Survey:
                 continue
             if created + length + _DOUBT < self._now:
                 yield from self._found(area, path, max(self._grace, length + _DOUBT))
+
+    def _evictions(self, area: str) -> Iterator[Litter]:
+        """Notes of those who evict: they stand for as long as verifying takes."""
+        for name in listed(self._area, area):
+            path = f"{area}/{name}"
+            lives = alive.lives(name)
+            if name.startswith("."):
+                yield from self._temporary(path)
+            elif not lives:
+                longest = self._grace if lives is False else max(self._grace, _LONGEST)
+                yield from self._found(area, path, longest)
 
     def _temporaries(self, area: str) -> Iterator[Litter]:
         for name in listed(self._area, area):

@@ -90,6 +90,7 @@ def test_what_is_dead_is_found_and_dropped(backend, area, dead):
         f"gone/{dead}": "temporary",
         f"alive/{generation}.{dead}": "sign",
         f"space/x.{dead}": "space",
+        f"evict/x.{dead}": "evict",
         f"clock-{dead}": "temporary",
         "swap/unread": "swap",
         "stage/mine.txt": "unknown",
@@ -294,7 +295,7 @@ def test_leases_of_dead_holders(tmp_path, request):
     request.getfixturevalue("quick")
     code = (
         "import os, sys; from tieredstore.backends.runpod import RunPodBackend; "
-        "RunPodBackend(sys.argv[1]).lease('theirs', 5, print).__enter__(); os._exit(9)"
+        "held = RunPodBackend(sys.argv[1]).lease('theirs', 5, print); held.__enter__(); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", code, backend.place], check=False)
     put(tmp_path / "root" / ".tieredstore", "lease/empty-0123456789ab.lock", b"")
