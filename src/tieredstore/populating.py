@@ -1,14 +1,16 @@
-"""Fill tiers on the way up: what a restore brought from far away, the next node finds near.
+"""Fill tiers on the way up: what one restore brings from far away, the next node finds near.
 
-A tier with ``populate`` that lies before the one which serves takes a copy, from the first tier,
-after the restore. Only what is missing there is put in, nothing else is replaced, and whatever
-goes wrong leaves the restore as it is.
+Of the tiers with ``populate`` that lie before the one which serves, the farthest is filled first,
+straight from there: what one that was killed has put into its stage serves the next one, and the
+first tier is restored from it as everybody else's is. The tiers before take a copy from the first
+tier after the restore. Only what is missing is put in, nothing else is replaced, and whatever goes
+wrong leaves the restore as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final
 
@@ -16,7 +18,15 @@ from tieredstore.artifact import Head
 from tieredstore.backends.local import LocalBackend
 from tieredstore.chain import Chain
 from tieredstore.copying import Descent
-from tieredstore.errors import HeadConflict, TierUnavailable, overtaken, reason
+from tieredstore.errors import (
+    CorruptData,
+    HeadConflict,
+    ManifestError,
+    TierUnavailable,
+    overtaken,
+    reason,
+)
+from tieredstore.fetching import Copy
 from tieredstore.tier import ABSENT, PARTIAL, PENDING, WHOLE, Located, Tier
 from tieredstore.workers import patience, within
 
@@ -25,23 +35,32 @@ _TRIES: Final = 5
 
 Look = Callable[[], list[Located]]
 Serves = Callable[[Located], bool]
+Origin = Callable[[], Sequence[Copy]]
 
 
 class Populating:
-    """The tiers that one restore, of all files or of some, fills."""
+    """The tiers that one restore, of all files or of some, fills.
+
+    Attributes
+    ----------
+    origin : str
+        The tier from which this one has filled another before the restore; empty: none.
+    """
 
     def __init__(self, chain: Chain, name: str, files: Sequence[str] | None) -> None:
         self._chain = chain
         self._name = name
-        self._some = files is not None
+        self._files = files
+        self._failed: dict[str, str] = {}
         self._held = ExitStack()
+        self.origin = ""
 
     def wait_turn(self, look: Look, serves: Serves) -> list[Located]:
         """Of many that restore at once, let one bring it from afar, and the others wait for it.
 
-        Who is first holds the lease of the tier that is to be filled, until `close`. The others
+        Who is first holds the lease of the tier that is to be filled, and fills it. The others
         wait until it is free, and find the tier filled; they hold nothing then, and copy from
-        there at the same time.
+        there at the same time. Where it cannot be filled the lease is held until `close`.
 
         Parameters
         ----------
@@ -66,9 +85,25 @@ class Populating:
                     pass
             located = look()
             if mine:
+                located = self._bring(located, look, serves)
                 break
         if self._gap(located, serves) is None:
             self.close()
+        return located
+
+    def _bring(self, located: list[Located], look: Look, serves: Serves) -> list[Located]:
+        """Have what serves copied into the tier to fill, and look again."""
+        tier = self._gap(located, serves)
+        if tier is None:
+            return located
+        source = next((w for w in located if serves(w)), None)
+        if source is None or source.head is None:
+            return located  # without a manifest it is measured on its way to the first tier
+        same = [w for w in located if serves(w) and _same(w, source.head)]
+        with suppress(CorruptData, ManifestError):  # the restore meets it too, and keeps it aside
+            self._fill_one(tier, source.head, self._files, partial(_from_below, same))
+            self.origin = "" if tier.name in self._failed else source.tier.name
+            return look()
         return located
 
     def _gap(self, located: Sequence[Located], serves: Serves) -> Tier | None:
@@ -87,7 +122,7 @@ class Populating:
         return gap
 
     def _takes(self, tier: Tier) -> bool:
-        return isinstance(tier.backend, LocalBackend) or not self._some
+        return isinstance(tier.backend, LocalBackend) or self._files is None
 
     def fill(
         self, source: Tier, head: Head, files: Sequence[str] | None, down: Container[str]
@@ -110,33 +145,40 @@ class Populating:
         dict
             Tiers that were not filled, with the reason.
         """
-        before = self._chain.tiers[1 : self._chain.tiers.index(source)]
-        skipped: dict[str, str] = {}
-        for tier in before:
-            if not tier.populate or tier.name in down:
-                continue
-            try:
-                self._try_to_put_in(tier, head, files)
-            except Exception as error:  # noqa: BLE001 - the restore is done, and stays so
-                skipped[tier.name] = f"not filled: {reason(error)}"
-                self._chain.reporter.skipped(tier.name, skipped[tier.name])
-        return skipped
+        for tier in self._chain.tiers[1 : self._chain.tiers.index(source)]:
+            if tier.populate and tier.name not in down and tier.name not in self._failed:
+                with suppress(CorruptData, ManifestError):
+                    self._fill_one(tier, head, files, partial(self._from_first, head))
+        return dict(self._failed)
+
+    def _fill_one(
+        self, tier: Tier, head: Head, files: Sequence[str] | None, origin: Origin
+    ) -> None:
+        try:
+            self._try_to_put_in(tier, head, files, origin)
+        except Exception as error:
+            self._failed[tier.name] = f"not filled: {reason(error)}"
+            self._chain.reporter.skipped(tier.name, self._failed[tier.name])
+            if isinstance(error, (CorruptData, ManifestError)):
+                raise
 
     def close(self) -> None:
         """Let go of the lease."""
         self._held.close()
 
-    def _try_to_put_in(self, tier: Tier, head: Head, files: Sequence[str] | None) -> None:
+    def _try_to_put_in(
+        self, tier: Tier, head: Head, files: Sequence[str] | None, origin: Origin
+    ) -> None:
         for left in reversed(range(_TRIES)):
             try:
-                self._put_in(tier, head, files)
+                self._put_in(tier, head, files, origin)
             except (HeadConflict, TierUnavailable) as error:
                 if not left or not overtaken(error):
                     raise
             else:
                 return
 
-    def _put_in(self, tier: Tier, head: Head, files: Sequence[str] | None) -> None:
+    def _put_in(self, tier: Tier, head: Head, files: Sequence[str] | None, origin: Origin) -> None:
         if not tier.writable:
             raise TierUnavailable("it cannot be written")
         there = tier.locate(self._name)
@@ -146,10 +188,11 @@ class Populating:
         if why:
             raise TierUnavailable(why)
         _check_nothing_lies_there(there)
-        first = self._chain.tiers[0].locate(self._name)
-        if not _same(first, head):
-            return  # replaced since: what is here now was not asked for
-        records = first.records()
+        copies = origin()
+        if not copies:
+            return
+        records = copies[0].records
+        assert records is not None
         wanted = set(records.files if files is None else files)
         if len(wanted) < head.files and not isinstance(tier.backend, LocalBackend):
             raise TierUnavailable("only some files were asked for; this tier takes whole artifacts")
@@ -157,9 +200,20 @@ class Populating:
         missing = [record for f, record in records.files.items() if f in wanted - held]
         if not missing:
             return
-        descent = Descent(self._chain, self._name, "populate", head, records, [first.copy(records)])
+        descent = Descent(self._chain, self._name, "populate", head, records, copies)
         seconds = patience(tier.deadline, sum(f.size for f in missing))
         descent.move(there, missing, there.tag, seconds)
+
+    def _from_first(self, head: Head) -> list[Copy]:
+        """The first tier's copy, unless it was replaced since: that was not asked for."""
+        first = self._chain.tiers[0].locate(self._name)
+        return [first.copy(first.records())] if _same(first, head) else []
+
+
+def _from_below(same: Sequence[Located]) -> list[Copy]:
+    """Copies of one generation, with the records of the first of them."""
+    records = same[0].records()
+    return [where.copy(records) for where in same]
 
 
 def _in_the_way(there: Located, head: Head | None) -> str:

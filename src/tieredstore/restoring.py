@@ -107,6 +107,7 @@ class Restoration:
         if self._source is not None and head is not None and head.generation == got.generation:
             down = self._lost.union(self._down)
             self._why.update(populating.fill(self._source, head, self._files, down))
+            got.source = populating.origin or got.source
             got.skipped = dict(self._why)
 
     def _below(self) -> list[Located]:
