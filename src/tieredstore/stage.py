@@ -246,10 +246,29 @@ class Mount(Root):
         """
         with suppress(OSError, TieredStoreError):
             self.complete(folder)
-        mark = self.pending(folder)
-        awaited = mark is not None and mark.generation == staged.generation
-        if not awaited and not self.swap_notes(folder):
+        if not (staged.exists() and self._awaited(staged, folder)):
             staged.delete()
+
+    def _awaited(self, staged: Staged, folder: str) -> bool:
+        """Whether a publication of what is staged has begun: a mark or a note says so."""
+        mark = self.pending(folder)
+        if mark is not None and mark.generation == staged.generation:
+            return True
+        own = self._notes_of(staged, folder)
+        held = self.hold(folder) if own else None
+        if held is None:
+            return bool(own)
+        held.close()  # the old one is in its place yet: nothing has begun, and nothing will
+        for note in own:
+            with suppress(FileNotFoundError):
+                os.unlink(self.area_path("swap", note))
+        return False
+
+    def _notes_of(self, staged: Staged, folder: str) -> list[str]:
+        named = json.dumps(staged.path).encode()
+        with beneath.opened(self.root()) as root:
+            notes = {n: f"{AREA}/swap/{n}" for n in self.swap_notes(folder)}
+            return [n for n, path in notes.items() if named in _read(root, path)]
 
     def complete(self, folder: str) -> None:
         """Bring an interrupted publication of ``folder`` to its end, if there is one."""
@@ -357,3 +376,9 @@ class Mount(Root):
                         shutil.rmtree(path, ignore_errors=True)
                     else:
                         os.unlink(path)
+
+
+def _read(root: int, path: str) -> bytes:
+    with suppress(FileNotFoundError):
+        return beneath.read_small(root, path, MAX_HEAD)
+    return b""
