@@ -32,7 +32,13 @@ class Litter(AssertionError):
 
 def areas():
     """The store's own areas of a mounted place, as the design lists them."""
-    return set(re.findall(r"^\| `(\w+)/", DESIGN.read_text(), re.MULTILINE)) | {"alive", "evict"}
+    return set(re.findall(r"^\| `(\w+)/", DESIGN.read_text(), re.MULTILINE)) | {
+        "alive",
+        "evict",
+        "gone",
+        "space",
+        "pins",
+    }
 
 
 class Place:
@@ -177,9 +183,15 @@ def look_at_areas(place, tier):
             raise Litter(f"{tier}: {path} was kept aside, and nothing was damaged")
 
 
+def _ledgers(place):
+    """Of fillings that somebody may go on with: a pending mark says so."""
+    marks = re.compile(rf"/{OWN}\.pending/filling-([0-9a-z-]+)$")
+    return {f"{OWN}/fill/{found[1]}.json" for p in place.files if (found := marks.search(p))}
+
+
 def look_after_gc(place, tier):
-    """Of what is not published nothing is left but leases, after a collection without grace."""
-    own = [p.split("/") for p in place.files]
+    """Nothing is left of what was not published, and is not going to be."""
+    own = [p.split("/") for p in place.files if p not in _ledgers(place)]
     left = ["/".join(p) for p in own if p[0] == OWN and p[1] in EMPTY_AFTER_GC]
     if place.root is None:
         left += [p for p in place.files if p not in place.seen and not p.startswith(f"{OWN}/")]

@@ -203,7 +203,8 @@ def collect(world, _):
 
 
 def swept(world, grace=0.0):
-    """Collect what is left over; which tiers could tell."""
+    """Collect what is left over, and what the first time has left; which tiers could tell."""
+    world.store.collect(grace=grace)
     done = world.store.collect(grace=grace)
     assert not any(d.failed for d in done), done
     return [d.tier for d in done]
