@@ -63,7 +63,7 @@ def slurm_cluster(tmp_path_factory):
     module = _load("slurm")
     if module.missing():
         pytest.skip(module.missing())
-    cluster = module.start(tmp_path_factory.mktemp("slurm") / "c")
+    cluster = module.start(tmp_path_factory.mktemp("slurm") / "c", grace=30)
     yield cluster
     cluster.stop()
 

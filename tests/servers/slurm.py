@@ -182,9 +182,11 @@ class Slurm:
         return states == ["idle"] * len(self.nodes)
 
     def clear(self) -> None:
-        """Cancel all jobs, and wait until none is left."""
-        self.call("scancel", "--state=PENDING", "--user", getpass.getuser(), check=False)
-        self.call("scancel", "--user", getpass.getuser(), check=False)
+        """Cancel all jobs, kill what runs in them, and wait until none is left."""
+        mine = ("--user", getpass.getuser())
+        self.call("scancel", "--state=PENDING", *mine, check=False)
+        self.call("scancel", "--signal=KILL", "--full", *mine, check=False)
+        self.call("scancel", *mine, check=False)
         with suppress(TimeoutError):
             until(lambda: not self.call("squeue", "-h", "-o", "%i", check=False), 20)
 

@@ -76,11 +76,15 @@ class Promote:
         the artifact itself.
     when : str
         ``always``, also when the command fails or is told to end; or ``success``.
+    replace : bool
+        Whether an artifact of that name that something else has made is replaced. A job that was
+        requeued replaces what it promoted before.
     """
 
     name: str
     path: str = ""
     when: str = "always"
+    replace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +298,7 @@ def _placed(job: Job) -> None:
 def _staged(job: Job) -> None:
     names = [*(r.name for r in job.staging.restore), *(p.name for p in job.staging.promote)]
     for name in names:
-        if not name or name.startswith("-"):
+        if not name:
             raise _refuse(job, "staging", name, "the name of an artifact")
     for restored in job.staging.restore:
         for file in restored.files:

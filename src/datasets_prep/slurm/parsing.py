@@ -66,10 +66,14 @@ def _loader() -> type[yaml.SafeLoader]:
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen = set()
             for key, _ in node.value:
+                line = key.start_mark.line + 1
+                if not isinstance(key, yaml.ScalarNode):
+                    raise yaml.YAMLError(
+                        f"line {line}: a key is a list or a table, expected a text"
+                    )
                 if key.value in seen:
-                    line = key.start_mark.line + 1
                     raise ValueError(f"line {line}: the key {key.value!r} is there twice")
-                seen.add(key.value if isinstance(key.value, str) else id(key))
+                seen.add(key.value)
             return super().construct_mapping(node, deep)
 
     plain = {

@@ -14,7 +14,7 @@ _FIELDS: Final = {  # of squeue, and how wide each column is
     "ArrayTaskID": 20,
     "State": 20,
     "exit_code": 12,
-    "Restarts": 12,
+    "RestartCnt": 12,
     "NodeList": 400,
     "Reason": 100,
 }

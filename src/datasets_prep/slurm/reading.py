@@ -18,6 +18,7 @@ from datasets_prep.slurm.parsing import SUFFIXES, parse
 DEFAULTS: Final = "defaults"  # a file of a folder, or a table of a file
 _JOBS: Final = "job"
 _KEYS: Final = {key.name: key for key in KEYS}
+_PROMOTE: Final = {"name": keys.text, "path": keys.text, "when": keys.text, "replace": keys.flag}
 _STAGING: Final = ("config", "restore", "promote")
 
 
@@ -149,16 +150,19 @@ def _staging(table: Mapping[str, Any], called: str) -> Staging:
             raise InvalidJob(f"{called}: unknown key {name!r} in staging; {near}")
     try:
         restore = [_row(row, ("name", "files")) for row in _rows(table.get("restore", []))]
-        promote = [_row(row, ("name", "path", "when")) for row in _rows(table.get("promote", []))]
+        promote = [_row(row, _PROMOTE) for row in _rows(table.get("promote", []))]
         return Staging(
             keys.text(table.get("config", "")),
             tuple(Restore(keys.text(r["name"]), keys.texts(r.get("files", ()))) for r in restore),
-            tuple(
-                Promote(**{name: keys.text(value) for name, value in p.items()}) for p in promote
-            ),
+            tuple(_promote(row) for row in promote),
         )
     except ValueError as error:
         raise InvalidJob(f"{called}: staging {error}") from None
+
+
+def _promote(row: Mapping[str, Any]) -> Promote:
+    fields: dict[str, Any] = {name: _PROMOTE[name](value) for name, value in row.items()}
+    return Promote(**fields)
 
 
 def _rows(value: Any) -> list[Any]:

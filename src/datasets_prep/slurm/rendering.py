@@ -149,7 +149,12 @@ def _given(job: Job) -> dict[str, Any]:
             for r in job.staging.restore
         ],
         "promote": [
-            {"name": Fillable(p.name), "path": Fillable(p.path), "when": p.when}
+            {
+                "name": Fillable(p.name),
+                "path": Fillable(p.path),
+                "when": p.when,
+                "replace": p.replace,
+            }
             for p in job.staging.promote
         ],
     }

@@ -105,5 +105,5 @@ def _sbatch(script: Script, options: Sequence[str], queue: Queue) -> str:
     try:
         said = queue.run("sbatch", "--parsable", *options, text=script.data)
     except SlurmFailed as error:
-        raise SlurmFailed(f"job {script.job.name!r}: {error}") from None
+        raise type(error)(f"job {script.job.name!r}: {error}") from None
     return said.strip().partition(";")[0]  # the cluster's name may follow
