@@ -36,9 +36,11 @@ from tieredstore.errors import (
     Unsupported,
 )
 from tieredstore.filling import Filling
+from tieredstore.flushing import Flushed
 from tieredstore.got import Got
 from tieredstore.names import Layout
 from tieredstore.promoting import TierOutcome
+from tieredstore.queued import Queued
 from tieredstore.recording import SharedRecord
 from tieredstore.reporter import Reporter, Wait
 from tieredstore.signals import Terminated, terminable
@@ -58,6 +60,7 @@ __all__ = [
     "CorruptData",
     "EvictRefused",
     "Filling",
+    "Flushed",
     "Got",
     "HeadConflict",
     "InvalidName",
@@ -67,6 +70,7 @@ __all__ = [
     "ManifestError",
     "NoSuchFile",
     "PromoteFailed",
+    "Queued",
     "Recipe",
     "RecipeConflict",
     "Repair",

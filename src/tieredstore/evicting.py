@@ -26,11 +26,13 @@ from tieredstore.errors import ArtifactNotFound, EvictRefused, TieredStoreError,
 from tieredstore.leases import lock_name
 from tieredstore.mount import Root
 from tieredstore.pins import who_pins
+from tieredstore.queued import what_waits
 from tieredstore.tier import UNREACHABLE, WHOLE, Located, Tier
 from tieredstore.verifying import verify_copy
 from tieredstore.workers import PUBLISH_DEADLINE, together, within
 
 AREA: Final = "evict"
+BEING_EVICTED: Final = "another process is evicting it"
 _LEASES: Final = ("build", "restore", "populate", "promote")
 
 
@@ -45,7 +47,11 @@ def evict(chain: Chain, name: str, tier: Tier) -> int:
         raise EvictRefused(f"{name}: tier {tier.name!r} is read-only")
     with ExitStack() as held:
         others = _others(chain, tier, name)
-        why = who_pins(tier, name) or _leased(held, chain, [tier, *_reached(others)], name)
+        why = (
+            who_pins(tier, name)
+            or _queued(chain, tier, name)
+            or _leased(held, chain, [tier, *_reached(others)], name)
+        )
         why = why or held.enter_context(_noted(tier, name, others))
         if why:
             raise EvictRefused(f"{name}: not dropped from {tier.name!r}: {why}")
@@ -68,7 +74,7 @@ def why_kept(chain: Chain, tier: Tier, name: str) -> str:
         return located.detail or located.state
     if not tier.writable:
         return "the tier is read-only"
-    why = who_pins(tier, name) or _leased_now(chain, tier, name)
+    why = who_pins(tier, name) or _queued(chain, tier, name) or _leased_now(chain, tier, name)
     if why:
         return why
     said = []
@@ -78,6 +84,11 @@ def why_kept(chain: Chain, tier: Tier, name: str) -> str:
             return ""
         said.append(f"{there.tier.name}: {why}")
     return f"no copy in another durable tier ({'; '.join(said) or 'there is none'})"
+
+
+def _queued(chain: Chain, tier: Tier, name: str) -> str:
+    """What waits to be promoted is read in the first tier."""
+    return what_waits(tier, name) if tier is chain.tiers[0] else ""
 
 
 def _leased_now(chain: Chain, tier: Tier, name: str) -> str:
@@ -147,7 +158,7 @@ def _noted(tier: Tier, name: str, others: Sequence[Located]) -> Iterator[str]:
 def _noticed(mount: Root, key: str, own: str) -> str:
     for found in small.names(mount, AREA):
         if found.startswith(key) and found != own and alive.lives(found) is not False:
-            return f"another process is evicting it ({mount.area_path(AREA, found)})"
+            return f"{BEING_EVICTED} ({mount.area_path(AREA, found)})"
     return ""
 
 

@@ -27,7 +27,7 @@ from tieredstore.vigil import SILENT, Vigil, is_empty, listed, living_on
 
 GONE: Final = "gone"
 _GENERATION: Final = re.compile(r"[0-9a-z][0-9a-z-]{7,63}")
-_PERMANENT: Final = frozenset({".gitignore", "record"})
+_PERMANENT: Final = frozenset({".gitignore", "queue", "record"})
 _PIN: Final = 4096  # bytes
 _DOUBT: Final = 3600.0  # seconds by which the clock that a pin was made by may be wrong
 _LONGEST: Final = 7 * 86400.0  # seconds that somebody on another machine may verify a copy

@@ -1,6 +1,7 @@
 """`TieredStore`: named artifacts on a chain of tiers. The verbs; how each works lies beside it.
 
-Here are those that find, bring up and make artifacts; those that keep them are in ``keeping.py``.
+Here are those that find, bring up and make artifacts; those that keep them are in ``keeping.py``,
+those that let promotes wait in ``queueing.py``.
 Restoring is in ``restoring.py``, building in ``building.py``, ensuring in ``ensuring.py``,
 composing in ``composing.py``.
 """
@@ -17,8 +18,8 @@ from tieredstore.composing import Composition, PartLike
 from tieredstore.ensuring import Ensuring, claimed
 from tieredstore.filling import Filling
 from tieredstore.got import Got
-from tieredstore.keeping import Keeping
 from tieredstore.names import check_file, check_name
+from tieredstore.queueing import Queueing
 from tieredstore.recording import SharedRecord
 from tieredstore.restoring import restore
 from tieredstore.status import Survey
@@ -28,7 +29,7 @@ from tieredstore.tier import Located
 RecipeLike = Recipe | Mapping[str, Any] | None
 
 
-class TieredStore(Keeping):
+class TieredStore(Queueing):
     """Artifacts on a chain of tiers, the first of which is the one that work reads from.
 
     Parameters

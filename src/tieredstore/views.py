@@ -12,10 +12,12 @@ from typing import Any, Final
 from tieredstore import limits
 from tieredstore.artifact import Recipe
 from tieredstore.errors import PromoteFailed, TieredStoreError, reason
+from tieredstore.flushing import Flushed
 from tieredstore.gc import TierLitter
 from tieredstore.got import Got
 from tieredstore.litter import DAMAGED, UNKNOWN
 from tieredstore.promoting import TierOutcome
+from tieredstore.queued import Queued
 from tieredstore.reporter import duration
 from tieredstore.tier import Located, Tier
 from tieredstore.verifying import Verified
@@ -162,6 +164,60 @@ def outcome_row(outcome: TierOutcome) -> Row:
         "size": outcome.size,
         "detail": outcome.detail,
     }
+
+
+def queued_row(waiting: Queued) -> Row:
+    """A promote that waits."""
+    return {
+        "name": waiting.name or None,
+        "tier": waiting.tier,
+        "generation": waiting.generation or None,
+        "since": when(int(waiting.since)),
+        "tries": waiting.tries,
+        "reason": waiting.reason,
+        "file": waiting.file,
+    }
+
+
+def waiting(waits: Sequence[Queued]) -> list[str]:
+    """How many promotes wait, in words; nothing where none does."""
+    if not waits:
+        return []
+    failed = sum(1 for each in waits if each.tries or not each.name)
+    more = f", {failed} after they failed" if failed else ""
+    promotes = "1 promote waits" if len(waits) == 1 else f"{len(waits)} promotes wait"
+    return [f"{promotes}{more}; tieredstore flush does what waits"]
+
+
+def flushed_row(flushed: Flushed) -> Row:
+    """What became of a promote that waited."""
+    return {
+        "name": flushed.name or None,
+        "tier": flushed.tier,
+        "action": flushed.action,
+        "size": flushed.size,
+        "tries": flushed.tries,
+        "detail": flushed.detail,
+    }
+
+
+def flushed(done: Flushed) -> str:
+    """What became of a promote that waited, in words."""
+    where = f"{done.name}: {done.action} in {done.tier}"
+    if done.done:
+        said = f"{where}, {size(done.size)} moved"
+    elif done.failed:
+        said = f"{done.name or 'queue'}: not promoted to {done.tier}" if done.tier else "queue"
+        tries = f"; it goes on waiting after {_times(done.tries)}" if done.tries else ""
+        return f"{said}: {done.detail}{tries}"
+    else:
+        busy = "another flush is at it" if done.action == "taken" else _times(done.tries)
+        said = f"{done.name}: waits for {done.tier} ({busy})"
+    return "; ".join(part for part in (said, done.detail) if part)
+
+
+def _times(tries: int) -> str:
+    return "1 try that failed" if tries == 1 else f"{tries} tries that failed"
 
 
 def verified_row(verified: Verified) -> Row:

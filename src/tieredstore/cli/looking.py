@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from tieredstore import views
 from tieredstore.cli.shown import FAILED, Shown, age, size
 from tieredstore.cli.verbs import Verbs
+from tieredstore.errors import TierUnavailable
+from tieredstore.queued import Queued
 from tieredstore.store import TieredStore
 from tieredstore.tier import ABSENT, UNREACHABLE, Located
 
@@ -21,7 +24,7 @@ def add(verbs: Verbs) -> None:
 def _status(store: TieredStore, args: argparse.Namespace) -> Shown:
     del args
     found = store.status()
-    document = {
+    document: dict[str, Any] = {
         "tiers": [views.tier_row(tier) for tier in store.tiers],
         "artifacts": [
             {"name": name, "copies": _copies(store, located)} for name, located in found.items()
@@ -33,7 +36,18 @@ def _status(store: TieredStore, args: argparse.Namespace) -> Shown:
         for copy in artifact["copies"]
     ]
     places = ", ".join(f"{tier.name} ({tier.backend.place})" for tier in store.tiers)
-    return Shown(document, [] if rows else [f"no artifacts in {places}"], rows)
+    lines = [] if rows else [f"no artifacts in {places}"]
+    waiting = _waiting(store)
+    document["queued"] = [views.queued_row(each) for each in waiting]
+    return Shown(document, [*lines, *views.waiting(waiting)], rows)
+
+
+def _waiting(store: TieredStore) -> list[Queued]:
+    try:
+        return store.queued()
+    except TierUnavailable as error:
+        store.reporter.skipped(store.tiers[0].name, str(error))
+        return []
 
 
 def _locate(store: TieredStore, args: argparse.Namespace) -> Shown:

@@ -40,6 +40,9 @@ def add(verbs: Verbs) -> None:
     promote.add_argument(
         "--force", action="store_true", help="replace it even where another recipe made it"
     )
+    promote.add_argument(
+        "--queue", action="store_true", help="only write down that it is to be done, see flush"
+    )
 
 
 def _put(store: TieredStore, args: argparse.Namespace) -> Shown:
@@ -60,13 +63,30 @@ def restore(store: TieredStore, args: argparse.Namespace) -> Shown:
 
 
 def _promote(store: TieredStore, args: argparse.Namespace) -> Shown:
+    if args.queue:
+        return _queue(store, args)
     outcomes = store.promote(args.name, args.to, replace=args.force)
     document = {"name": args.name, "tiers": [views.outcome_row(o) for o in outcomes]}
     if not outcomes:
-        error = f"{args.name}: no durable tier to promote to; mark one with durable = true"
-        return Shown(document, [], [], FAILED, f"{error}, or name one with --to")
+        return Shown(document, [], [], FAILED, _nowhere(args.name))
     lines = [f"{args.name}: {o.action} in {o.tier}, {views.size(o.size)} moved" for o in outcomes]
     return Shown(document, lines)
+
+
+def _queue(store: TieredStore, args: argparse.Namespace) -> Shown:
+    waiting = store.queue_promote(args.name, args.to, replace=args.force)
+    document = {"name": args.name, "queued": [views.queued_row(each) for each in waiting]}
+    if not waiting:
+        return Shown(document, [], [], FAILED, _nowhere(args.name))
+    to = ", ".join(each.tier for each in waiting)
+    return Shown(
+        document, [f"{args.name}: waits to be promoted to {to}; tieredstore flush does it"]
+    )
+
+
+def _nowhere(name: str) -> str:
+    error = f"{name}: no durable tier to promote to; mark one with durable = true"
+    return f"{error}, or name one with --to"
 
 
 def _files(text: str) -> list[str]:
