@@ -120,7 +120,7 @@ def records_below(fd: int, head_name: str, records_name: str, head: Head | None 
     return Records.parse(data, head.records_digest, records_name)
 
 
-def roll_forward(staged: Staged, fd: int, marks: Marks, retire: Callable[[int, str], None]) -> None:
+def roll_forward(staged: Staged, fd: int, marks: Marks, retire: Callable[[int, str], None]) -> bool:
     """Bring a publication in place to its end; every step may have been done already.
 
     Parameters
@@ -131,6 +131,11 @@ def roll_forward(staged: Staged, fd: int, marks: Marks, retire: Callable[[int, s
         Where to, and the names of the marks there.
     retire : callable
         Takes a file below ``fd`` out of sight, kept for the grace period.
+
+    Returns
+    -------
+    bool
+        False where what was staged is gone, so that it can never be published.
     """
     mark = Pending("publishing", staged.generation, staged.area)
     with suppress(FileNotFoundError), beneath.opened(staged.open()) as source:
@@ -144,9 +149,26 @@ def roll_forward(staged: Staged, fd: int, marks: Marks, retire: Callable[[int, s
         if head.generation == staged.generation:
             lift_mark(fd, marks, mark)
             staged.tidy()
-            return
+            return True
     if mark.entry in pending_entries(fd, marks) and not staged.exists():
-        _abandon(fd, marks, mark)
+        if _is_as_before(fd, marks):
+            lift_mark(fd, marks, mark)
+        else:
+            _abandon(fd, marks, mark)
+        return False
+    return True
+
+
+def _is_as_before(fd: int, marks: Marks) -> bool:
+    """Whether the generation that was to be replaced is there still, and nothing else was put in.
+
+    A stage may be gone before a file of it was moved: collected, while who published stood still.
+    """
+    with suppress(OSError, TieredStoreError):
+        files = records_below(fd, marks.head, marks.records).files.values()
+        found = [(beneath.stat_file(fd, file.path), file) for file in files]
+        return all((s.st_size, s.st_mtime_ns) == (f.size, f.mtime_ns) for s, f in found)
+    return False
 
 
 def _abandon(fd: int, marks: Marks, mark: Pending) -> None:

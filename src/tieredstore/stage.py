@@ -61,7 +61,10 @@ class Mount(Root):
                     return
         held = self.hold(folder)
         if held is None or held.head.generation != head.generation:
-            raise HeadConflict(f"{self.path}/{folder}: kept changing while it was being published")
+            raise HeadConflict(
+                f"{self.path}/{folder}: others kept replacing it, or what was staged was collected "
+                f"while this process stood still; run it again"
+            )
         held.close()
 
     def mend(self, staged: Staged, folder: str, head: Head, records: Records) -> None:
@@ -218,8 +221,7 @@ class Mount(Root):
         with beneath.opened(self.area("stage")) as area:
             if not lay_mark(area, fd, marks, mark):
                 return False  # another publication is under way: complete it first
-        roll_forward(staged, fd, marks, self._retire_file)
-        return True
+        return roll_forward(staged, fd, marks, self._retire_file)
 
     def _retire_file(self, fd: int, path: str) -> None:
         """Move a file into the store's area: kept for the grace period, out of sight."""

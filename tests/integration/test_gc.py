@@ -1,0 +1,308 @@
+"""``gc`` in mounted places: beside work that goes on, and against those that were stopped.
+
+`TIEREDSTORE_TEST_GC_SECONDS` says for how long sixteen processes work beside a collector.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tieredstore import Tier, TieredStore, alive, mounted_litter, vigil
+from tieredstore.backends.local import LocalBackend
+from tieredstore.cli import run
+
+SECONDS = float(os.environ.get("TIEREDSTORE_TEST_GC_SECONDS", "6"))
+PROCESSES = 16
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def looking():
+    """The independent look at what is left."""
+    path = HERE.parent / "crash" / "left_over.py"
+    spec = importlib.util.spec_from_file_location("gc_left_over", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Collect as another machine does, which knows nothing of this one's processes."""
+    monkeypatch.setattr(alive, "lives", lambda name: None)
+    monkeypatch.setattr(vigil, "SILENT", 0.0)
+    monkeypatch.setattr(mounted_litter, "SILENT", 0.0)
+    monkeypatch.setattr(vigil, "WATCH", 0.6)
+
+
+def store_at(root):
+    return TieredStore([Tier("here", LocalBackend(str(root)))])
+
+
+def make(store, name, tag):
+    with store.create(name, recipe={"tag": tag}) as stage:
+        for n in range(5):
+            (stage.path / f"{n}.bin").write_bytes(f"{tag} {n} ".encode() * 5000)
+
+
+def tag_of(root, name):
+    """The one generation that all files are of; fails where they are of several."""
+    head = json.loads((root / name / ".tieredstore.json").read_bytes())
+    tag = head["recipe"]["options"]["tag"]
+    for n in range(5):
+        data = (root / name / f"{n}.bin").read_bytes()
+        assert data == f"{tag} {n} ".encode() * 5000, f"{n}.bin is not of {tag}"
+    return tag
+
+
+BUILDER = """
+import os, signal, sys
+from tieredstore import Tier, TieredStore, alive
+from tieredstore.backends.local import LocalBackend
+from tieredstore.stage import Mount
+alive.BEAT = 0.1
+root, where = sys.argv[1:]
+def stop():
+    print("stopped", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+if where in {"publish", "place"}:
+    real = getattr(Mount, {"publish": "publish", "place": "_place"}[where])
+    def stopped(*args):
+        stop()
+        return real(*args)
+    setattr(Mount, "publish" if where == "publish" else "_place", stopped)
+store = TieredStore([Tier("here", LocalBackend(root))])
+with store.create("set", recipe={"tag": "new"}) as stage:
+    for n in range(5):
+        (stage.path / f"{n}.bin").write_bytes(f"new {n} ".encode() * 5000)
+        if where == "write" and n == 2:
+            print("writing", flush=True)
+            sys.stdin.readline()
+            stop()
+print("published", flush=True)
+"""
+
+
+class Builder:
+    """A build that stops itself where it is told to."""
+
+    def __init__(self, root, where):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", BUILDER, str(root), where],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def said(self, word):
+        line = self.process.stdout.readline()
+        assert line.strip() == word, line + self.process.stderr.read()
+
+    def stopped(self):
+        self.said("stopped")
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        while stat.read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.01)
+
+    def goes_on(self):
+        self.process.send_signal(signal.SIGCONT)
+        out, error = self.process.communicate(timeout=60)
+        return "published" in out, error
+
+
+@pytest.mark.parametrize("where", ["write", "publish", "place"])
+@pytest.mark.parametrize("there", ["nothing", "old", "beside"])
+def test_a_stopped_builder_whose_stage_was_collected_publishes_nothing(
+    tmp_path, elsewhere, looking, where, there
+):
+    store = store_at(tmp_path)
+    if there != "nothing":
+        make(store, "set", "old")
+    if there == "beside":
+        (tmp_path / "set" / "mine.py").write_bytes(b"mine")
+    builder = Builder(tmp_path, where)
+    if where == "write":
+        builder.said("writing")
+        (found,) = store.collect(grace=0.0)  # it lives: its sign changes while it is watched
+        assert [left.what for left in found.dropped] == []
+        builder.process.stdin.write("\n")
+        builder.process.stdin.flush()
+    builder.stopped()
+    (found,) = store.collect(grace=0.0)
+    assert "stage" in [left.what for left in found.dropped]
+    published, error = builder.goes_on()
+    assert not published
+    assert "Traceback" in error
+    if there == "nothing":
+        assert not (tmp_path / "set" / ".tieredstore.json").exists()
+    else:
+        assert tag_of(tmp_path, "set") == "old"
+    store.collect(grace=0.0)
+    assert looking.left_over(tmp_path) == []
+
+
+def test_a_builder_that_goes_on_while_its_stage_is_deleted(tmp_path, elsewhere, looking):
+    """The collector is stopped half-way: what it has left is nowhere that a builder looks."""
+    store = store_at(tmp_path)
+    builder = Builder(tmp_path, "place")
+    builder.stopped()
+    real, seen = mounted_litter._delete, []
+
+    def half(area, path):
+        folder = tmp_path / ".tieredstore" / path / "files"
+        if folder.is_dir():
+            (folder / "3.bin").unlink()
+            seen.append(builder.goes_on())
+        real(area, path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mounted_litter, "_delete", half)
+        store.collect(grace=0.0)
+    assert [published for published, _ in seen] == [False]
+    assert not (tmp_path / "set").exists()
+    store.collect(grace=0.0)
+    assert looking.left_over(tmp_path) == []
+
+
+WORKER = """
+import os, random, sys, time
+from tieredstore import Tier, TieredStore, errors
+from tieredstore.backends.local import LocalBackend
+root, number = sys.argv[1], int(sys.argv[2])
+tiers = [Tier("here", LocalBackend(f"{root}/{number % 4}")),
+         Tier("below", LocalBackend(f"{root}/below"), durable=True)]
+store, choose = TieredStore(tiers), random.Random(number)
+def build(stage):
+    for n in range(5):
+        (stage.path / f"{n}.bin").write_bytes(f"{stage.recipe.options['tag']} {n} ".encode() * 5000)
+    time.sleep(choose.random() / 10)
+done = failed = 0
+print("ready", flush=True)
+until = time.monotonic() + float(sys.stdin.readline())
+while time.monotonic() < until:
+    name, tag = f"set{choose.randrange(4)}", f"t{choose.randrange(3)}"
+    recipe = {"tag": tag}
+    try:
+        what = choose.randrange(4)
+        if what == 0:
+            with store.create(name, recipe=recipe) as stage:
+                build(stage)
+        elif what == 1:
+            store.promote(name, replace=True)
+        elif what == 2:
+            with store.restore(name) as got:
+                assert len({got.open(f"{n}.bin").read()[:2] for n in range(5)}) == 1
+        else:
+            filling = store.fill(f"fill{number}", ["a", "b"], recipe=recipe)
+            for file in ("a", "b"):
+                path = filling.temporary(file)
+                path.write_bytes(tag.encode())
+                time.sleep(choose.random() / 20)
+                filling.put(file, path)
+        done += 1
+    except (errors.ArtifactNotFound, errors.ArtifactChanged, errors.HeadConflict,
+            errors.RecipeConflict, errors.PromoteFailed, FileNotFoundError) as error:
+        failed += 1
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+print(done, failed)
+"""
+
+
+def test_beside_live_work_nothing_is_lost(tmp_path, looking):
+    """Sixteen processes, some of them killed now and then, and a collector with no grace."""
+    chosen = random.Random(7)
+    store = TieredStore(
+        [
+            *(Tier(str(n), LocalBackend(str(tmp_path / str(n)))) for n in range(4)),
+            Tier("below", LocalBackend(str(tmp_path / "below")), durable=True),
+        ]
+    )
+    for name in ("set0", "set1", "set2", "set3"):
+        make(store, name, "t0")
+        store.promote(name)
+
+    def start(number):
+        command = [sys.executable, "-c", WORKER, str(tmp_path), str(number)]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+    def begin(worker, seconds):
+        assert worker.stdout.readline() == "ready\n"
+        worker.stdin.write(f"{max(0.1, seconds)}\n")
+        worker.stdin.flush()
+
+    workers = {n: start(n) for n in range(PROCESSES)}
+    for worker in workers.values():
+        begin(worker, SECONDS)
+    until = time.monotonic() + SECONDS
+    killed, dropped = [], 0
+    while time.monotonic() < until:
+        for found in store.collect(grace=0.5):
+            assert found.failed == ""
+            dropped += len(found.dropped)
+        number = chosen.randrange(PROCESSES // 2)  # the others live to the end
+        if time.monotonic() < until - 1 and len(killed) < 4:
+            workers[number].kill()
+            workers[number].communicate()
+            killed.append(number)
+            workers[number] = start(number)
+            begin(workers[number], until - time.monotonic())
+    said = {n: worker.communicate(timeout=60) for n, worker in workers.items()}
+    assert [n for n, worker in workers.items() if worker.returncode] == [], said
+    done = sum(int(out.split()[0]) for out, _ in said.values())
+    errors = [line for _, error in said.values() for line in error.splitlines()]
+    assert done >= PROCESSES
+    # What is worked on is never gone under who works on it; to lose a race against others is.
+    assert [line for line in errors if ".tieredstore/" in line] == []
+    for root in [tmp_path / str(n) for n in range(4)] + [tmp_path / "below"]:
+        store_at(root).collect(grace=0.0)
+        assert looking.left_over(root) == []
+        for path in root.glob("set*/.tieredstore.json"):
+            tag_of(root, path.parent.name)
+    for name in ("set0", "set1", "set2", "set3"):
+        assert (tmp_path / "below" / name / ".tieredstore.json").exists()
+    assert dropped > 0
+    assert killed
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tieredstore.toml").write_text(
+        '[[tier]]\nname = "local"\nbackend = "local"\npath = "data"\n'
+    )
+    area = tmp_path / "data" / ".tieredstore"
+    for path in ("old/x/a", "damaged/y/b", "strange/c"):
+        (area / path).parent.mkdir(parents=True)
+        (area / path).write_bytes(b"12345")
+    assert run(["gc", "--dry-run", "--older-than", "0s"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[1] for line in lines[:3]] == ["damaged", "old", "unknown"]
+    assert lines[3:] == [
+        "3 left over in local, 15 B",
+        "1 damaged, kept until --damaged is given",
+        "1 unknown, left alone",
+    ]
+    assert run(["gc", "--older-than", "0s"]) == 0
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "dropped 1 of 3 in local, 5 B freed",
+        "1 damaged, kept until --damaged is given",
+        "1 unknown, left alone",
+    ]
+    assert run(["gc", "--older-than", "0s", "--damaged", "--json"]) == 0
+    (tier,) = json.loads(capsys.readouterr().out)["tiers"]
+    assert {one["what"]: one["dropped"] for one in tier["litter"]} == {
+        "damaged": True,
+        "unknown": False,
+    }
+    assert (area / "strange" / "c").read_bytes() == b"12345"
