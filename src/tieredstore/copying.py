@@ -5,20 +5,22 @@ Shared by promote, populate and compose.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from tieredstore.artifact import Head
 from tieredstore.backend import Expected, Publishable
 from tieredstore.chain import Chain
-from tieredstore.errors import ArtifactExists, CorruptData, RecipeConflict, TierUnavailable
+from tieredstore.errors import ArtifactExists, CorruptData, NoSpace, RecipeConflict, TierUnavailable
 from tieredstore.fetching import Copy
 from tieredstore.names import check_case_clashes, parents
 from tieredstore.packing import Packing
 from tieredstore.records import FileRecord, Records
 from tieredstore.shards import worth_packing
-from tieredstore.space import Need, room
+from tieredstore.space import Need, Room, room
 from tieredstore.tier import AUTO, UNREACHABLE, Located, Tier
 from tieredstore.transfer import Transfer
 from tieredstore.workers import within
@@ -89,7 +91,7 @@ class Descent:
         folder = tier.layout.folder(self.name)
         packing = self._packing(tier)
         head = self.head if packing is None else packing.head(self.head)
-        with room(self.chain, tier, self.name, Need.of(head, files)) as space:
+        with self._room(there, Need.of(head, files)) as space:
             staging = within(tier.deadline, lambda: backend.begin(folder, head), what)
             reporter.started(self.verb, self.name, sum(f.size for f in files))
             transfer = Transfer(self.copies, staging, reporter, tier.name, tier.deadline)
@@ -107,6 +109,19 @@ class Descent:
             reporter.corrupt(first, problem)
             raise CorruptData(f"the copy in {first!r} is damaged ({problem}); verify it")
         return moved.size
+
+    @contextmanager
+    def _room(self, there: Located, need: Need) -> Iterator[Room]:
+        tier = there.tier
+        with ExitStack() as kept:
+            try:
+                space = kept.enter_context(room(self.chain, tier, self.name, need))
+            except NoSpace as error:
+                now = tier.locate(self.name)
+                if (now.state, now.tag) == (there.state, there.tag):
+                    raise
+                raise TierUnavailable(str(error), errno.ENOENT, tier.name) from error  # look again
+            yield space
 
     def _packing(self, tier: Tier) -> Packing | None:
         """Shards instead of the files, where the tier wants that and there are many."""

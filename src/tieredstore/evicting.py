@@ -22,7 +22,13 @@ from tieredstore.artifact import digest128
 from tieredstore.backend import Publishable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.chain import Chain
-from tieredstore.errors import ArtifactNotFound, EvictRefused, TieredStoreError, writing_to
+from tieredstore.errors import (
+    ArtifactNotFound,
+    EvictRefused,
+    TieredStoreError,
+    reason,
+    writing_to,
+)
 from tieredstore.leases import lock_name
 from tieredstore.mount import Root
 from tieredstore.pins import who_pins
@@ -156,7 +162,11 @@ def _noted(tier: Tier, name: str, others: Sequence[Located]) -> Iterator[str]:
 
 
 def _noticed(mount: Root, key: str, own: str) -> str:
-    for found in small.names(mount, AREA):
+    try:
+        there = small.names(mount, AREA)
+    except OSError as error:
+        return f"whether others evict it cannot be seen in {mount.path} ({reason(error)})"
+    for found in there:
         if found.startswith(key) and found != own and alive.lives(found) is not False:
             return f"{BEING_EVICTED} ({mount.area_path(AREA, found)})"
     return ""

@@ -23,6 +23,7 @@ from tieredstore.errors import (
     CorruptData,
     HeadConflict,
     ManifestError,
+    NoSpace,
     NoSuchFile,
     TieredStoreError,
     TierUnavailable,
@@ -249,8 +250,12 @@ class Restoration:
             try:
                 self._bring(chosen.head, records, needed, same)
             except TierUnavailable as error:
-                if not left or not overtaken(error):
+                if not left or not (overtaken(error) or isinstance(error, NoSpace)):
                     raise
+                if isinstance(error, NoSpace) and needed == self._missing_here(
+                    chosen, records, wanted
+                ):
+                    raise  # else another has just brought what room was sought for
             needed = self._missing_here(chosen, records, wanted)
             if not needed:
                 break

@@ -24,6 +24,7 @@ from tieredstore.backends.local import LocalBackend
 from tieredstore.beneath import split
 from tieredstore.chain import Chain
 from tieredstore.errors import NoSpace, TieredStoreError, TierUnavailable, reason, writing_to
+from tieredstore.evicting import BEING_EVICTED
 from tieredstore.least_used import Evicted, Used, make_room, measured
 from tieredstore.limits import size as shown
 from tieredstore.notes import me
@@ -37,9 +38,11 @@ from tieredstore.workers import PUBLISH_DEADLINE, within
 PLENTY: Final = 32  # times what is needed: so many at once may go without a reservation
 _SLACK: Final = 16  # blocks for a head, and whatever else a publication writes
 _LEASE_WAIT: Final = 10.0  # seconds; without the lease the order of names decides
-_LOOKS: Final = 5
+_LOOKS: Final = 50
+_STEADY: Final = 5
 _PAUSE: Final = 0.02  # seconds between two looks
-_PATIENCE: Final = 200  # rounds for which those that are about to give way are waited for
+_STUCK: Final = 5.0  # seconds; nobody who is not stopped tries for so long
+_PATIENCE: Final = 30.0  # seconds for which those that are about to give way are waited for
 _ROUNDS: Final = 2000
 _POLL: Final = 0.1  # seconds
 _TELL_EVERY: Final = 5.0  # seconds
@@ -82,9 +85,9 @@ class Need:
         return cls(f"stage/{generation}", Bytes(size, in_blocks(size)), Bytes(0, slack))
 
     @property
-    def room(self) -> int:
-        """Bytes of disk."""
-        return self.files.room + self.rest.room
+    def whole(self) -> Bytes:
+        """All of it."""
+        return self.files + self.rest
 
 
 class Room:
@@ -167,6 +170,8 @@ class _Seeking:
         self._others: Mapping[str, Reserved] = {}
         self._used = Used(0, 0, None)
         self._short = _Short(0, 0)
+        self._begun = time.monotonic()
+        self._tried: dict[str, float] = {}
 
     def take(self) -> Reservation | None:
         """A reservation; ``None`` where there is so much room that none is needed."""
@@ -186,7 +191,7 @@ class _Seeking:
         if self._tier.space.limited or next(small.names(self._mount, AREA), None) is not None:
             return True
         free = usage.free(self._backend.place)
-        return free is not None and self._need.room * PLENTY > free
+        return free is not None and self._need.whole.room * PLENTY > free
 
     def _reserved(self) -> Reserved:
         stage, skip = self._need.stage, self._need.names
@@ -199,11 +204,11 @@ class _Seeking:
         """Put the reservation down as soon as it fits; evict where that is wanted, and helps."""
         evicting = False
         with ExitStack() as alone:
-            for turn in range(_ROUNDS):
+            for _ in range(_ROUNDS):
                 if within(PUBLISH_DEADLINE, partial(self._try, mine), self._what):
                     return
                 self._wait_for_the_same()
-                if self._short.sure <= 0 and turn < _PATIENCE:
+                if self._short.sure <= 0 and self._patient():
                     time.sleep(random.Random().uniform(0, 2 * _PAUSE))  # noqa: S311 - no secret
                 elif self._tier.space.limited and not evicting:
                     self._lease(alone, "evict", PUBLISH_DEADLINE)
@@ -213,7 +218,7 @@ class _Seeking:
         raise TierUnavailable(f"{self._name}: {self._what}: others kept taking the room there")
 
     def _made(self, missing: int) -> bool:
-        """Evict; false where a reservation first has to be seen to be over.
+        """Evict; false where another eviction, or a reservation, first has to be seen to be over.
 
         Raises
         ------
@@ -225,14 +230,22 @@ class _Seeking:
             done = make_room(self._chain, self._tier, missing, self._name)
         if done.gone:
             return True
+        if self._patient() and any(BEING_EVICTED in one.kept for one in done.kept):
+            return False
         if self._reservations.doubtful(self._others):
             return False
         raise self._error(missing, done)
+
+    def _patient(self) -> bool:
+        return time.monotonic() - self._begun < _PATIENCE
 
     def _try(self, mine: Reservation) -> bool:
         """Put the reservation down; take it back where it does not fit."""
         with ExitStack() as lease:
             self._lease(lease, "space", _LEASE_WAIT)
+            if self._has_to_wait(mine):
+                self._short = _Short(BLOCK, 0)
+                return False
             try:
                 mine.put()
             except OSError as error:
@@ -246,20 +259,31 @@ class _Seeking:
                 if self._short.now <= 0:
                     mine.stand()
                     return True
-                if not any(n > mine.name and not one.stands for n, one in self._others.items()):
-                    break  # else that one is about to give way
+                if self._short.sure > 0 or self._earlier(mine):
+                    break  # else the later ones are about to give way
                 time.sleep(_PAUSE)
             mine.withdraw()
             return False
 
+    def _has_to_wait(self, mine: Reservation) -> bool:
+        """Whether one that is earlier by name is being tried just now, and not stuck."""
+        self._others, now = self._standing(mine), time.monotonic()
+        earlier = self._earlier(mine)
+        self._tried = {name: self._tried.get(name, now) for name in earlier}
+        return any(now - since < _STUCK for since in self._tried.values())
+
+    def _earlier(self, mine: Reservation) -> list[str]:
+        return [n for n, one in self._others.items() if n < mine.name and not one.stands]
+
     def _look(self, mine: Reservation) -> None:
         """Count what is there, what is free, and what others have reserved."""
-        for _ in range(_LOOKS):
+        for _ in range(_STEADY):
             standing = self._standing(mine)
             left = {name: one.left(self._mount) for name, one in standing.items()}
-            own = mine.reserved.left(self._mount)
-            self._used = self._measured()
             self._others = standing
+            # What lies in a stage that others publish as well may be gone when it is to be used.
+            own = self._need.whole if self._same() else mine.reserved.left(self._mount)
+            self._used = self._measured()
             if _as_before(self._standing(mine), standing):
                 break  # else one of them has ended, and would be counted twice
         sure = [left[name] for name, one in standing.items() if one.stands]
@@ -314,7 +338,7 @@ class _Seeking:
             held.enter_context(self._backend.lease(key, timeout, lambda _: None))
 
     def _error(self, missing: int, done: Evicted) -> NoSpace:
-        needed, space = self._need.room, self._tier.space
+        needed, space = self._need.whole.room, self._tier.space
         said = [f"{shown(needed)} needed"]
         if self._used.free is not None:
             said.append(f"{shown(self._used.free)} free on its file system")
