@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -213,3 +214,16 @@ def test_the_demo_tells_its_story_and_leaves_nothing(run: Run, tmp_path: Path) -
     assert found[-1] < found[0] - 0.3
     assert list((tmp_path / "tmp").iterdir()) == []
     assert {p for p in EXAMPLES.rglob("*") if "__pycache__" not in p.parts} == before
+
+
+def test_the_launcher_makes_a_range_in_chunks_and_goes_on(run: Run, repo: Path) -> None:
+    words = ("python", "multi_gpu_launcher.py", "--phase", "1", "--start", "0", "--end", "120")
+    assert "2 of 2 chunks completed, 2 now" in run(*words).stdout
+    shutil.rmtree(repo / "data" / "phase1_0")
+    again = run(*words, "--cleanup").stdout
+    assert again.count("[SKIPPED - Already completed]") == 2
+    assert "2 chunks removed" in again
+    [merged] = (repo.parent / "volume" / "data" / "phase1_0").glob("dataset_gpu0_*.parquet")
+    assert pq.read_table(merged)["item"].to_pylist() == list(range(121))
+    run(*words, "--no-checkpoint")
+    assert (repo / "data" / "phase1_plain" / "dataset.parquet").exists()

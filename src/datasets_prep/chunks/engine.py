@@ -35,6 +35,8 @@ class RunOptions:
         How often a chunk that failed is tried again.
     folder : path
         Where commands run, and where their code lies.
+    replace : bool
+        Replace also what a durable tier holds by the name of a chunk that nobody knows.
     """
 
     gpus: Sequence[str] | None = None
@@ -43,6 +45,7 @@ class RunOptions:
     chunk_size: int = 50
     retries: int = 2
     folder: str | os.PathLike[str] = field(default_factory=Path.cwd)
+    replace: bool = False
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -99,7 +102,7 @@ def begin(
     asked = Plan.cut(phase.name, start, end, options.chunk_size, len(devices))
     plan, again = recorded(store, asked)
     reporter.planned(plan, again=again)
-    job = Job(plan, phase, devices, Path(options.folder), options.retries)
+    job = Job(plan, phase, devices, Path(options.folder), options.retries, None, options.replace)
     return Run(store, job, reporter)
 
 

@@ -196,14 +196,20 @@ class Merge:
         return [m for m in merged if m.scope in notes and now - notes[m.scope].time >= seconds]
 
     def _check_kept(self, name: str) -> None:
-        self._store.promote(name)
-        durable = {t.name for t in self._store.tiers if t.durable} or {self._store.tiers[0].name}
-        verified = {v.tier for v in self._store.verify(name) if v.ok}
-        lacking = sorted(durable - verified)
+        lacking = self._lacking(name)
+        if lacking:
+            self._store.restore(name)
+            self._store.promote(name)
+            lacking = self._lacking(name)
         if lacking:
             raise ChunksFailed(
                 f"{name}: not whole in {', '.join(lacking)}; its chunks are kept, promote it first"
             )
+
+    def _lacking(self, name: str) -> list[str]:
+        """The durable tiers that have no whole, verified copy."""
+        durable = {t.name for t in self._store.tiers if t.durable} or {self._store.tiers[0].name}
+        return sorted(durable - {v.tier for v in self._store.verify(name) if v.ok})
 
     # -- one scope ------------------------------------------------------------------------------
 

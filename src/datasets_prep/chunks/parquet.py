@@ -56,7 +56,7 @@ def concatenate(sources: Sequence[Path], target: Path) -> int:
         schema, options = _checked(sources)
         digests: list[tuple[int, str]] = []
         with pq.ParquetWriter(target, schema, **options) as writer:
-            for piece in _read_ahead(sources):
+            for piece in _read_ahead(sources, schema):
                 digests.append((piece.num_rows, _digest(piece)))
                 writer.write_table(piece, row_group_size=max(1, piece.num_rows))
                 pa.default_memory_pool().release_unused()
@@ -67,18 +67,27 @@ def concatenate(sources: Sequence[Path], target: Path) -> int:
 
 
 def _checked(sources: Sequence[Path]) -> tuple[pa.Schema, dict[str, Any]]:
-    """The one schema of all sources, and how the first is compressed."""
-    schema, options, first = None, {}, sources[0]
-    for path in sources:
+    """The one schema of all sources, and how the first is compressed.
+
+    A column that has nothing but nulls in one file takes its type from the others.
+    """
+    import pyarrow as pa
+
+    with _opened(sources[0]) as file:
+        schema, options = file.schema_arrow, _compression(file)
+    for path in sources[1:]:
         with _opened(path) as file:
-            if schema is None:
-                schema, options = file.schema_arrow, _compression(file)
-            elif not schema.equals(file.schema_arrow, check_metadata=False):
-                raise MergeError(
-                    f"{path}: has {_text(file.schema_arrow)}, expected {_text(schema)} "
-                    f"as in {first}; make the chunks that differ again"
-                )
-    assert schema is not None
+            other = file.schema_arrow
+        same = other.names == schema.names
+        try:
+            schema = pa.unify_schemas([schema, other]) if same else schema
+        except pa.ArrowException:
+            same = False
+        if not same:
+            raise MergeError(
+                f"{path}: has {_text(other)}, expected {_text(schema)} as in {sources[0]}; "
+                f"make the chunks that differ again"
+            )
     return schema, options
 
 
@@ -118,7 +127,7 @@ def _pieces(sources: Sequence[Path]) -> Iterator[pa.Table]:
                     yield pa.Table.from_batches([batch])
 
 
-def _read_ahead(sources: Sequence[Path]) -> Iterator[pa.Table]:
+def _read_ahead(sources: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
     """The pieces, the next ones read by a thread while one is written."""
     ready: queue.Queue[pa.Table | BaseException | None] = queue.Queue(_AHEAD)
     ended = threading.Event()
@@ -132,7 +141,7 @@ def _read_ahead(sources: Sequence[Path]) -> Iterator[pa.Table]:
     def read() -> None:
         try:
             for piece in _pieces(sources):
-                put(piece)
+                put(piece if piece.schema.equals(schema) else piece.cast(schema))
                 if ended.is_set():
                     return
             put(None)

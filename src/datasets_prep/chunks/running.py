@@ -50,6 +50,8 @@ class Job:
         How often a chunk that failed is tried again.
     chunks : tuple of Chunk or None
         Only these; all by default.
+    replace : bool
+        Replace also what a durable tier holds by the name of a chunk that nobody knows.
     """
 
     plan: Plan
@@ -58,6 +60,7 @@ class Job:
     folder: Path = field(default_factory=Path.cwd)
     retries: int = 2
     chunks: tuple[Chunk, ...] | None = None
+    replace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +306,7 @@ class Run:
         """Promote a chunk; what a durable tier cannot take now is told, and made up for later."""
         name = chunk.artifact(self._job.plan.run)
         try:
-            self._store.promote(name, replace=replace)
+            self._store.promote(name, replace=replace or self._job.replace)
         except (OSError, TieredStoreError) as error:
             why = str(error) if isinstance(error, PromoteFailed) else reason(error)
             with self._lock:
