@@ -81,6 +81,9 @@ def _add_run(group: Verbs) -> None:
         action="store_true",
         help="run the command once for each GPU, its outputs where its own configuration says",
     )
+    run.add_argument(
+        "--force", action="store_true", help="replace what a durable tier holds, made otherwise"
+    )
     run.add_argument("--callable", metavar="M:F", help="a function instead of a command")
     run.add_argument("--variable", metavar="NAME", help="the variable of the output folder")
     for name, what in (
@@ -109,6 +112,7 @@ def _run(args: argparse.Namespace) -> int:
         visible=visible_gpus(),
         chunk_size=known.checkpoint_frequency if args.chunk_size is None else args.chunk_size,
         retries=known.retries if args.retries is None else args.retries,
+        replace=args.force,
     )
     if args.no_checkpoint:
         chunks.run_whole(phase, args.start, args.end, options)
