@@ -68,7 +68,7 @@ def _lock(name: str, lock: Callable[[int], int]) -> Finding:
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if lock(file) != WON:
-            return Finding(name, "not supported", _meaning(name, excludes=False), NOTE, False)
+            return Finding(name, "not supported", _meaning(name), NOTE, False)
         second = in_another_process(other)
     finally:
         os.close(file)
@@ -76,12 +76,12 @@ def _lock(name: str, lock: Callable[[int], int]) -> Finding:
     if second == LOST and freed == WON:
         return Finding(name, "excludes another process here", "", GOOD, True)
     result = "does not exclude" if second == WON else "stays held after its holder let go"
-    return Finding(name, result, _meaning(name, excludes=False), NOTE, False)
+    return Finding(name, result, _meaning(name), NOTE, False)
 
 
-def _meaning(name: str, *, excludes: bool) -> str:
-    if excludes or name != "flock":
-        return "the store does not use them" if name != "flock" else ""
+def _meaning(name: str) -> str:
+    if name != "flock":
+        return "the store does not use them"
     return "processes do work twice that one could do; what is published is whole all the same"
 
 
@@ -108,6 +108,7 @@ def _exclusive() -> Finding:
         there = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         wins += (here, there).count(WON) == 1
     if wins == _ROUNDS:
-        return Finding("O_EXCL", f"one of two makes a file, {_ROUNDS} of {_ROUNDS} times", "")
+        result = f"one of two makes a file, {_ROUNDS} of {_ROUNDS} times"
+        return Finding("O_EXCL", result, "", GOOD, True)
     meaning = "two processes may both believe that they were first"
     return Finding("O_EXCL", f"one winner in {wins} of {_ROUNDS} rounds", meaning, NOTE, False)

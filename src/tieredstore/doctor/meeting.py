@@ -21,7 +21,7 @@ from tieredstore.doctor.locks import LOST, WON, try_fcntl, try_flock
 FOLDER: Final = "meeting"
 STEP: Final = 40.0  # seconds that one step may take
 _STALE: Final = 30.0  # seconds that old attributes are waited for
-_POLL: Final = 0.05
+_POLL: Final = 0.1
 _FRESH: Final = 600.0  # seconds after which somebody's greeting is an old one
 
 
@@ -76,9 +76,13 @@ class Meeting:
         for step in steps:
             found += step(leads=leads)
         self._say("bye", {})
-        with suppress(TimeoutError):
-            self._hear("bye")  # or the other would miss what is taken away now
+        self._wait_for(self._is_done, STEP)  # or it would miss what is taken away now
         return found
+
+    def _is_done(self) -> bool:
+        """Whether the other run needs nothing of this one any more: it has said so, or is gone."""
+        there = self._listed()
+        return f"{self._other}.bye.json" in there or f"{self._other}.hello.json" not in there
 
     # -- steps ----------------------------------------------------------------------------------
 
@@ -106,7 +110,7 @@ class Meeting:
         if held != WON:
             return held
         path = os.path.join(self._folder, f"{self._other}.{step}.lock")
-        file = self._wait_for(lambda: os.open(path, os.O_RDWR), STEP)
+        file = os.open(path, os.O_RDWR)  # made before its maker said so
         try:
             result = lock(file)
         finally:
@@ -194,7 +198,9 @@ class Meeting:
         path = os.path.join(self._folder, f"{self._other}.{step}.json")
 
         def look() -> dict[str, Any] | None:
-            os.listdir(self._folder)  # some mounts find what is new only so
+            # What was once looked for in vain stays missing for a while on some mounts.
+            if os.path.basename(path) not in self._listed():
+                return None
             with open(path, "rb") as file:
                 found: dict[str, Any] = json.load(file)
             return {"heard": True, **found}
@@ -204,9 +210,16 @@ class Meeting:
             raise TimeoutError(f"the other run did not answer ({step}) within {STEP:g} s")
         return dict(found)
 
+    def _listed(self) -> list[str]:
+        """What is in the folder; a change of our own has a mount forget the listing it kept."""
+        poke = os.path.join(self._folder, f"{self._run}.poke")
+        os.close(os.open(poke, os.O_CREAT | os.O_WRONLY, 0o666))
+        os.unlink(poke)
+        return os.listdir(self._folder)
+
     def _find(self) -> str:
         """Another run that is here, and has met nobody else."""
-        for name in sorted(os.listdir(self._folder)):
+        for name in sorted(self._listed()):
             run, _, step = name.rpartition(".hello.")
             path = os.path.join(self._folder, name)
             is_other = step == "json" and run != self._run

@@ -292,7 +292,10 @@ def _http(backend: HttpBackend, folders: Sequence[str]) -> list[Check]:
 
 def _artifacts(backend: HttpBackend, folders: Sequence[str]) -> list[Finding]:
     begun = time.perf_counter()
-    found = [folder for folder in folders if backend.read_head(folder) is not None]
+    try:
+        found = [folder for folder in folders if backend.read_head(folder) is not None]
+    except (OSError, TieredStoreError) as error:
+        return [Finding("artifacts", "no answer of use", reason(error), BAD, False)]
     taken = (time.perf_counter() - begun) / max(1, len(folders))
     if not found:
         backend_says = _answers(backend)
