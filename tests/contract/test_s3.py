@@ -1,4 +1,4 @@
-"""The contract on S3: moto's server and Ceph's gateway, through obstore and botocore alone."""
+"""The contract on S3: moto's server and Ceph's gateway, and each of the clients by itself."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class S3Contract(BackendContract):
         backend.objects.put(path, data)
 
 
-class TestObstore(S3Contract):
+class TestDirect(S3Contract):
     pass
 
 
@@ -61,11 +61,21 @@ class TestCeph(S3Contract):
         return ceph
 
 
-class WithoutObstore(S3Backend):
+class ObstoreAlone(S3Backend):
+    def client(self):
+        return self.other()
+
+
+class TestObstore(S3Contract):
+    def made(self, url):
+        return ObstoreAlone(url, self.endpoint)
+
+
+class BotocoreAlone(S3Backend):
     def client(self):
         return Botocore(self.access, self.prefix)
 
 
 class TestBotocore(S3Contract):
     def made(self, url):
-        return WithoutObstore(url, self.endpoint)
+        return BotocoreAlone(url, self.endpoint)

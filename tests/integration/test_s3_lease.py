@@ -41,7 +41,7 @@ def made(server):
 
 
 def there(backend, key="key"):
-    return LeaseObject(backend.access, backend.objects, backend.heads, key).look()
+    return LeaseObject(backend.objects, backend.heads, key).look()
 
 
 def ignore(who):
@@ -187,7 +187,7 @@ def test_what_is_no_lease_is_taken_over_like_one(made, monkeypatch, data):
     monkeypatch.setattr(s3_lease, "LEASE_LENGTH", 0.5)
     backend = made()
     backend.objects.put(
-        LeaseObject(backend.access, backend.objects, backend.heads, "key").path, data
+        LeaseObject(backend.objects, backend.heads, "key").path, data
     )
     with backend.lease("key", 10, ignore):
         assert there(made()).note.pid == os.getpid()

@@ -1,7 +1,8 @@
 """S3 and whatever speaks its protocol: fresh keys for each generation, a head put conditionally.
 
-Bulk bytes go through obstore, or botocore where that is missing; large files in parts that several
-threads send. See ``access.py`` for credentials, ``heads.py`` for conditions.
+Objects go by requests of our own (``direct.py``), and by obstore, or botocore where that is missing,
+wherever those do not do; large files in parts that several threads send. See ``access.py`` for
+credentials, ``heads.py`` for conditions.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from tieredstore.backend import (
 )
 from tieredstore.backends.s3 import litter as s3_litter
 from tieredstore.backends.s3.access import Access, preset_of
+from tieredstore.backends.s3.bucket import Bucket
 from tieredstore.backends.s3.compose import Composition
+from tieredstore.backends.s3.direct import Direct
 from tieredstore.backends.s3.heads import NEVER, Heads
 from tieredstore.backends.s3.lease import LeaseObject, S3Lease, note_path
 from tieredstore.backends.s3.objects import Lost, ObjectReader, Objects, ObjectSource
@@ -95,12 +98,12 @@ class S3Backend(KeyedBackend, Leasable):
         return self._opened
 
     def client(self) -> Objects:
-        """A client of the bucket: obstore where it is installed, else botocore alone.
+        """A client of the bucket: requests of our own where they do, and `other` behind them.
 
         Raises
         ------
         TierUnavailable
-            When neither is.
+            When botocore is not installed.
         """
         from importlib.util import find_spec
 
@@ -108,6 +111,15 @@ class S3Backend(KeyedBackend, Leasable):
             raise TierUnavailable(
                 f"{self.place}: botocore is not installed; pip install 'tieredstore[s3]'"
             )
+        bucket = Bucket.direct(self.access)
+        if bucket is None:
+            return self.other()
+        return Direct(self.access, self.prefix, bucket, self.other)
+
+    def other(self) -> Objects:
+        """Whole clients: obstore where it is installed, else botocore."""
+        from importlib.util import find_spec
+
         if find_spec("obstore") is None:
             from tieredstore.backends.s3.botocore import Botocore
 
@@ -158,7 +170,7 @@ class S3Backend(KeyedBackend, Leasable):
         self, key: str, timeout: float | None, on_wait: OnWait
     ) -> AbstractContextManager[None]:
         """See `Leasable.lease`."""
-        lease = LeaseObject(self.access, self.objects, self.heads, key)
+        lease = LeaseObject(self.objects, self.heads, key)
         return S3Lease(lease, self.lease_length, timeout, on_wait)
 
     def read_note(self, key: str) -> bytes:

@@ -98,6 +98,10 @@ class Botocore(Objects):
         for path in paths:
             self._call("delete_object", path, Key=self.key(path))
 
+    def delete_version(self, path: str, tag: str) -> None:
+        """See `Objects.delete_version`."""
+        self._call("delete_object", path, Key=self.key(path), IfMatch=tag)
+
 
 def _boto_stat(path: str, size: int, found: Any) -> FileStat:
     when: datetime = found["LastModified"]

@@ -24,8 +24,6 @@ from typing import Final
 
 from tieredstore.artifact import random_hex
 from tieredstore.backend import OnWait
-from tieredstore.backends.s3.access import Access
-from tieredstore.backends.s3.botocore import boto
 from tieredstore.backends.s3.heads import NEVER, Heads
 from tieredstore.backends.s3.objects import Lost, Objects
 from tieredstore.errors import LeaseTimeout, TieredStoreError, TierUnavailable
@@ -113,8 +111,7 @@ class LeaseObject:
         When the server does not keep conditions, so that there are no leases.
     """
 
-    def __init__(self, access: Access, objects: Objects, heads: Heads, key: str) -> None:
-        self._access = access
+    def __init__(self, objects: Objects, heads: Heads, key: str) -> None:
         self._objects = objects
         self._heads = heads
         self.path = f"{RESERVED}/lease/{lock_name(key)}"
@@ -138,10 +135,8 @@ class LeaseObject:
 
     def delete(self, version: Version) -> None:
         """Delete a version, on the condition that it is there where the server knows that one."""
-        call = self._access.client().delete_object
-        names = {"Bucket": self._access.bucket, "Key": self._objects.key(self.path)}
         try:
-            boto(call, self.place, **names, IfMatch=self._heads.written(version.tag))
+            self._objects.delete_version(self.path, self._heads.written(version.tag))
         except (Lost, FileNotFoundError):
             return
         except (OSError, TieredStoreError):  # a server that knows no condition here, and says so

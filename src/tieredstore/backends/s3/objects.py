@@ -92,6 +92,16 @@ class Objects(ABC):
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; nothing happens where there are none."""
 
+    def delete_version(self, path: str, tag: str) -> None:  # noqa: ARG002
+        """Delete an object, where client and server know that condition only the version ``tag``.
+
+        Raises
+        ------
+        Lost, FileNotFoundError
+            When another version is there, or none.
+        """
+        self.delete([path])
+
 
 class ObjectReader(FileReader):
     """Reads ranges of one version of an object: the one that the first answer shows."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
 from tieredstore.backend import FileStat
 from tieredstore.backends.s3.access import CONNECT, TRIES, Access
 from tieredstore.backends.s3.objects import Lost, Objects, missing, one_line
-from tieredstore.backends.s3.wire import Wire
 from tieredstore.errors import ArtifactChanged, ManifestError, TierUnavailable
 
 _DELETED_AT_ONCE: Final = 1000
-_STRAIGHT: Final = 1 << 20  # bytes from which a range is received without obstore's copy
 
 
 class Obstore(Objects):
@@ -35,7 +33,6 @@ class Obstore(Objects):
         if not access.preset.bulk_delete:
             config["disable_bulk_delete"] = True
         plain = endpoint is not None and endpoint.startswith("http://")
-        self._wire = Wire(access)
         self._obstore = obstore
         self._store = S3Store(
             access.bucket,
@@ -97,10 +94,6 @@ class Obstore(Objects):
 
     def range(self, path: str, offset: int, buffer: memoryview, tag: str) -> tuple[int, str]:
         """See `Objects.range`."""
-        if len(buffer) >= _STRAIGHT:
-            found_tag = self._straight(path, offset, buffer, tag)
-            if found_tag is not None:
-                return len(buffer), found_tag
         options: dict[str, Any] = {"range": (offset, offset + len(buffer))}
         if tag:
             options["if_match"] = tag
@@ -122,15 +115,6 @@ class Obstore(Objects):
             raise OSError(errno.EIO, f"{len(data)} bytes for a range of {len(buffer)}", path)
         buffer[: len(data)] = data
         return len(data), found.meta["e_tag"] or ""
-
-    def _straight(self, path: str, offset: int, buffer: memoryview, tag: str) -> str | None:
-        """A long range received right into the buffer; ``None`` where obstore has to see to it."""
-        url = self._wire.url(self.key(path))
-        if url is None:
-            return None
-        with suppress(Exception):  # obstore tries again, and says what is wrong
-            return self._wire.get(url, offset, buffer, tag)
-        return None
 
     def put(self, path: str, data: bytes | memoryview) -> str:
         """See `Objects.put`."""
@@ -164,3 +148,9 @@ class Obstore(Objects):
         for at in range(0, len(keys), _DELETED_AT_ONCE):
             with self._told(paths[at]):
                 self._obstore.delete(self._store, keys[at : at + _DELETED_AT_ONCE])
+
+    def delete_version(self, path: str, tag: str) -> None:
+        """See `Objects.delete_version`: obstore has no such condition."""
+        from tieredstore.backends.s3.botocore import Botocore
+
+        Botocore(self._access, self._prefix).delete_version(path, tag)
