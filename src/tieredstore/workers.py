@@ -20,9 +20,11 @@ SLOWEST: Final = 1 << 20  # bytes a second at which what is large still counts a
 _UNWIND: Final = 1.0  # seconds that threads have to let go of things when the work is interrupted
 _SEEN: Final = 0.2  # seconds after which a thread that waits sees that it is interrupted
 
-_FIRST: Final = 4  # threads that begin
+_FIRST: Final = 2  # threads that begin
 _LOOK: Final = 0.02  # seconds between two looks at whether more would help
 _BUSY: Final = 0.7  # processors; threads that use so much are not waiting but contending
+_IDLE: Final = 0.1  # processors; threads that use less do little else than wait
+_GAIN: Final = 1.2  # how much faster it has to have become for more threads to be begun again
 
 T = TypeVar("T")
 Task = Callable[[], None]
@@ -188,8 +190,8 @@ class Watch:
 class Workers:
     """Run tasks in threads; the first error stops all and is raised.
 
-    A few begin; while they mostly wait for answers, more are begun. A place that answers at once
-    would only have them contend for the interpreter's lock.
+    A few begin; while they mostly wait for answers, and those begun last have helped, more are
+    begun. A place that answers at once would only have them contend for the interpreter's lock.
 
     Parameters
     ----------
@@ -216,7 +218,10 @@ class Workers:
         self._threads: list[threading.Thread] = []
         self._hung: set[int] = set()
         self._used: dict[int, float] = {}
-        self._looked = (0.0, 0.0)
+        self._looked = (0.0, 0.0, 0)
+        self._pace = 0.0
+        self._lock = threading.Lock()
+        self._all = self._left = 0
         self._stop = threading.Event()
 
     @property
@@ -232,17 +237,17 @@ class Workers:
         BaseException
             The first error of any task; the others are not begun any more.
         """
-        left = 0
         for task in tasks:
             self._tasks.put(task)
-            left += 1
-        self._count = min(self._count, left)
+            self._all += 1
+        self._left = self._all
+        self._count = min(self._count, self._all)
+        self._looked = time.monotonic(), 0.0, 0
         for _ in range(min(self._count, _FIRST)):
             self._spawn()
-        self._looked = time.monotonic(), 0.0
         try:
-            while left:
-                left -= self._next_event()
+            while self._left:
+                self._next_event()
                 self._grow()
         finally:
             self._stop.set()
@@ -265,13 +270,17 @@ class Workers:
 
     def _grow(self) -> None:
         """Begin as many threads again where those there are have time to spare."""
-        since, before = self._looked
+        since, used_before, done_before = self._looked
         now = time.monotonic()
         if len(self._threads) >= self._count or now - since < _LOOK:
             return
-        used = sum(list(self._used.values()))
-        self._looked = now, used
-        if used - before < _BUSY * (now - since):
+        used, done = sum(list(self._used.values())), self._all - self._left
+        share, pace = (used - used_before) / (now - since), (done - done_before) / (now - since)
+        if share >= _IDLE and done - done_before < len(self._threads):
+            return  # too few have been done to tell how fast it goes
+        self._looked = now, used, done
+        if share < _IDLE or (share < _BUSY and pace >= _GAIN * self._pace):
+            self._pace = pace
             for _ in range(min(len(self._threads), self._count - len(self._threads))):
                 self._spawn()
 
@@ -297,15 +306,20 @@ class Workers:
                 return
             self._running.pop(me, None)
             self._used[me] = time.thread_time()
-            self._events.put(None)
+            with self._lock:
+                self._left -= 1
+                last = not self._left
+            if last:
+                self._events.put(None)
 
-    def _next_event(self) -> int:
+    def _next_event(self) -> None:
+        """Wait for the end or an error, not for long; then look for calls that hang."""
         with contextlib.suppress(queue.Empty):
             growing = len(self._threads) < self._count
             event = self._events.get(timeout=_LOOK if growing else min(_SEEN, self._deadline / 4))
             if event is not None:
                 raise event
-            return 1
+            return
         for ident, what, seconds in self._watch.overdue(self._deadline):
             self._hung.add(ident)
             task = self._running.pop(ident, None)
@@ -313,4 +327,3 @@ class Workers:
                 raise TierTimeout(f"{what}: no answer within {seconds:g} s")
             self._tasks.put(task)
             self._spawn()
-        return 0
