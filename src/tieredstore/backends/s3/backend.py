@@ -1,7 +1,7 @@
 """S3 and whatever speaks its protocol: fresh keys for each generation, a head put conditionally.
 
-Objects go by requests of our own (``direct.py``), and by obstore, or botocore where that is missing,
-wherever those do not do; large files in parts that several threads send. See ``access.py`` for
+Objects go by requests of our own (``direct.py``), and where those do not do by obstore, or botocore
+where that is missing; large files in parts that several threads send. See ``access.py`` for
 credentials, ``heads.py`` for conditions.
 """
 
