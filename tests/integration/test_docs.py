@@ -2,7 +2,8 @@
 
 ``python`` blocks are programs of their own; in ``console`` blocks the lines after ``$ `` are
 commands and the others what they print (``…`` stands for anything); a ``toml`` block becomes
-tieredstore.toml and must open as a store. ``<!-- not run: reason -->`` right above a block
+tieredstore.toml and must open as a store, a ``yaml`` block jobs.yaml, of which scripts can be
+written. ``<!-- not run: reason -->`` right above a block
 excuses it; a block of any other kind needs that.
 """
 
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import tieredstore
+from datasets_prep import slurm
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -95,6 +97,12 @@ class Folder:
         assert tieredstore.open_store(file).tiers
         file.unlink()
 
+    def yaml(self, text: str) -> None:
+        file = self.path / "jobs.yaml"
+        file.write_text(text)
+        for job in slurm.load(file):
+            assert slurm.render(job).text
+
 
 def commands(text: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
@@ -118,7 +126,7 @@ def test_every_code_block_runs_or_says_why_not(page: Path, tmp_path: Path) -> No
         run(block.text)
 
 
-KINDS = {"python", "console", "toml"}
+KINDS = {"python", "console", "toml", "yaml"}
 
 
 def test_a_page_that_lies_is_noticed(tmp_path: Path) -> None:
