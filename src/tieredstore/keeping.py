@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from tieredstore import gc
 from tieredstore.auditing import audit
 from tieredstore.chain import Chain
-from tieredstore.evicting import evict
+from tieredstore.evicting import evict, why_kept
 from tieredstore.least_used import Evicted, Used, Wanted, evict_unused, evictable, measured
 from tieredstore.names import check_name
 from tieredstore.pins import Pin, pin, standing, unpin
 from tieredstore.promoting import Promotion, TierOutcome
+from tieredstore.refreshing import RefreshedCopy, refresh
 from tieredstore.removing import remove
 from tieredstore.repairing import repair
 from tieredstore.reporter import SILENT, Reporter
@@ -147,6 +148,13 @@ class Keeping:
         check_name(name)
         return evict(self._chain, name, self._or_first(tier))
 
+    def why_kept(self, name: str, tier: str | None = None) -> str:
+        """Why `evict` would refuse, the bytes of the other copies aside; empty where it would not.
+
+        Nothing is changed.
+        """
+        return why_kept(self._chain, self._or_first(tier), check_name(name))
+
     def evict_unused(
         self, tier: str | None = None, free: int | None = None, unused_for: float = 0.0
     ) -> Evicted:
@@ -264,3 +272,27 @@ class Keeping:
         unless ``damaged`` says that they may go.
         """
         return gc.collect(self._chain, tiers, grace, damaged=damaged)
+
+    def refresh(
+        self, names: Sequence[str] = (), expiring: float | None = None
+    ) -> list[RefreshedCopy]:
+        """Use copies in tiers with ``purge_days``, so that their files are not deleted.
+
+        Each file is read, and where it is one's own its time of access is set. Some sites forbid
+        that; ask before it is done to much.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Artifacts; all by default.
+        expiring : float, optional
+            Only copies of which a file may be deleted within so many seconds.
+
+        Raises
+        ------
+        Unsupported
+            When no tier sets ``purge_days``.
+        ArtifactNotFound
+            When one that is named is in none of those.
+        """
+        return refresh(self._chain, [check_name(name) for name in names], expiring)

@@ -15,9 +15,11 @@ from tieredstore.errors import PromoteFailed, TieredStoreError, reason
 from tieredstore.flushing import Flushed
 from tieredstore.gc import TierLitter
 from tieredstore.got import Got
+from tieredstore.least_used import Used
 from tieredstore.litter import DAMAGED, UNKNOWN
 from tieredstore.promoting import TierOutcome
 from tieredstore.queued import Queued
+from tieredstore.refreshing import RefreshedCopy
 from tieredstore.reporter import duration
 from tieredstore.tier import Located, Tier
 from tieredstore.verifying import Verified
@@ -65,7 +67,21 @@ def tier_row(tier: Tier) -> Row:
         "durable": tier.durable,
         "read_only": tier.read_only,
         "populate": tier.populate,
+        "max_size": tier.space.max_size,
+        "min_free": tier.space.min_free,
     }
+
+
+def space_line(tier: Tier, used: Used) -> str:
+    """How full a tier with limits is, in words."""
+    said = f"{size(used.size)} used"
+    if tier.space.max_size is not None:
+        said += f" of {size(tier.space.max_size)}"
+    if used.free is not None:
+        said += f", {size(used.free)} free on its file system"
+    if tier.space.min_free is not None:
+        said += f" ({size(tier.space.min_free)} have to stay free)"
+    return f"{tier.name}: {said}"
 
 
 def copy_rows(located: Iterable[Located]) -> list[Row]:
@@ -90,10 +106,30 @@ def _copy_row(where: Located, reference: Located | None) -> Row:
         "recipe_short": recipe_short(where),
         "differs": "",
         "detail": where.detail,
+        "expires": where.expires,
     }
     if reference is not None and head is not None:
         row["differs"] = differs(where, reference)
     return row
+
+
+def purged(expires: float | None) -> str:
+    """When the first file of a copy may be deleted by others, in words."""
+    if expires is None:
+        return ""
+    left = expires - time.time()
+    return f"purged in {duration(left)}" if left > 0 else "may be purged now"
+
+
+def refreshed(copy: RefreshedCopy) -> str:
+    """What became of one copy that was to be refreshed, in words."""
+    where = f"{copy.name}: {copy.tier}"
+    if copy.failed:
+        return f"{where}: {copy.failed}"
+    line = f"{where}: {copy.files} files, {purged(copy.expires)}"
+    if not copy.stale:
+        return line
+    return f"{line}; {copy.stale} count as unused still: their owners have to refresh them"
 
 
 def recipe_short(where: Located) -> str:

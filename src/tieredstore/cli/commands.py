@@ -6,7 +6,7 @@ import argparse
 from typing import Final
 
 from tieredstore import __version__
-from tieredstore.cli import doctor, keeping, looking, moving, queueing, tidying
+from tieredstore.cli import doctor, keeping, looking, moving, queueing, space, tidying
 from tieredstore.cli.verbs import PROGRAM, Parser, Verbs
 
 EPILOG: Final = """\
@@ -35,6 +35,6 @@ def parser() -> Parser:
     )
     made.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     verbs = Verbs(made.add_subparsers(metavar="COMMAND", required=True, title="commands"), common)
-    for group in (looking, moving, queueing, keeping, tidying, doctor):
+    for group in (looking, moving, queueing, keeping, space, tidying, doctor):
         group.add(verbs)
     return made

@@ -1,4 +1,4 @@
-"""The verbs that keep artifacts whole and places within their space: ``verify`` and ``evict``."""
+"""The verb that keeps artifacts whole: ``verify``."""
 
 from __future__ import annotations
 
@@ -34,13 +34,6 @@ def add(verbs: Verbs) -> None:
         action="store_true",
         help="mend damaged copies with what other tiers have of the same generation",
     )
-    evict = verbs.add_named(
-        _evict,
-        "evict",
-        "drop a copy that a durable tier also has",
-        "The other copy is verified first.",
-    )
-    evict.add_argument("--tier", metavar="TIER", help="drop it there instead of the first tier")
 
 
 def _verify(store: TieredStore, args: argparse.Namespace) -> Shown:
@@ -81,10 +74,3 @@ def _left(found: Mapping[str, Sequence[Verified]], *, repair: bool) -> str:
             else "restore takes a copy that is whole, and verify --repair mends the damaged ones"
         )
     return "; ".join(said)
-
-
-def _evict(store: TieredStore, args: argparse.Namespace) -> Shown:
-    tier = args.tier or store.tiers[0].name
-    freed = store.evict(args.name, tier)
-    document = {"name": args.name, "tier": tier, "freed": freed}
-    return Shown(document, [f"{args.name}: evicted from {tier}, {views.size(freed)} freed"])

@@ -9,10 +9,10 @@ from typing import Any
 from tieredstore import views
 from tieredstore.cli.shown import FAILED, Shown, age, size
 from tieredstore.cli.verbs import Verbs
-from tieredstore.errors import TierUnavailable
+from tieredstore.errors import TieredStoreError, TierUnavailable, reason
 from tieredstore.queued import Queued
 from tieredstore.store import TieredStore
-from tieredstore.tier import ABSENT, UNREACHABLE, Located
+from tieredstore.tier import ABSENT, UNREACHABLE, Located, Tier
 
 
 def add(verbs: Verbs) -> None:
@@ -37,9 +37,22 @@ def _status(store: TieredStore, args: argparse.Namespace) -> Shown:
     ]
     places = ", ".join(f"{tier.name} ({tier.backend.place})" for tier in store.tiers)
     lines = [] if rows else [f"no artifacts in {places}"]
+    for tier, row in zip(store.tiers, document["tiers"], strict=True):
+        if tier.space.limited:
+            lines += _space(store, tier, row)
     waiting = _waiting(store)
     document["queued"] = [views.queued_row(each) for each in waiting]
     return Shown(document, [*lines, *views.waiting(waiting)], rows)
+
+
+def _space(store: TieredStore, tier: Tier, row: views.Row) -> list[str]:
+    try:
+        used = store.used(tier.name)
+    except (OSError, TieredStoreError) as error:
+        store.reporter.skipped(tier.name, reason(error))
+        return []
+    row["used"], row["free"] = used.size, used.free
+    return [views.space_line(tier, used)]
 
 
 def _waiting(store: TieredStore) -> list[Queued]:
@@ -68,7 +81,8 @@ def _copies(store: TieredStore, located: Sequence[Located]) -> list[views.Row]:
 
 
 def _row(name: str, copy: views.Row) -> list[str]:
-    last = copy["differs"] or copy["detail"]
+    said = copy["differs"] or copy["detail"], views.purged(copy["expires"])
+    last = "; ".join(part for part in said if part)
     files = "" if copy["files"] is None else str(copy["files"])
     text = [name, copy["tier"], copy["state"], files, size(copy["size"]), age(copy["created"])]
     return [*text, copy["recipe_short"], last]
