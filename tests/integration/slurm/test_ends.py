@@ -72,7 +72,7 @@ def test_jobs_whose_time_runs_out_promote_and_clean_and_may_go_back_to_the_queue
 
 def test_what_a_command_has_started_is_told_too_and_waited_for(bed) -> None:
     """The shell ends at once; what it runs takes its time to save."""
-    slow = WAIT.replace("def stop(*_):", "def stop(*_):\n    time.sleep(1)")
+    slow = WAIT.replace("def stop(*_):", "def stop(*_):\n    time.sleep(3)")
     (bed.path / "slow.py").write_text(slow)
     job = replace(waiting_job(bed), command=f"{PYTHON} slow.py\necho 'not reached'\n")
     number = bed.submit(job)
