@@ -11,10 +11,11 @@
 """
 
 from datasets_prep.chunks.engine import RunOptions, begin, run, run_whole
+from datasets_prep.chunks.executors import submit
 from datasets_prep.chunks.ledger import Ledger
 from datasets_prep.chunks.merging import Merge, Merged, MergeOptions
 from datasets_prep.chunks.phases import Phase
-from datasets_prep.chunks.plan import Chunk, Plan
+from datasets_prep.chunks.plan import Chunk, Plan, Share
 from datasets_prep.chunks.planning import existing
 from datasets_prep.chunks.progress import Progress, progress
 from datasets_prep.chunks.running import Failure, Job, Outcome, Run
@@ -36,10 +37,12 @@ __all__ = [
     "Progress",
     "Run",
     "RunOptions",
+    "Share",
     "Task",
     "begin",
     "existing",
     "progress",
     "run",
     "run_whole",
+    "submit",
 ]

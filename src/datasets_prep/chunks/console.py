@@ -93,7 +93,7 @@ class ChunkConsole(ChunkReporter):
 
 def closing(outcome: Outcome) -> list[str]:
     """What came of a run, in a few lines; of failed chunks the end of the log."""
-    total = len(outcome.plan.chunks())
+    total = outcome.wanted
     done = len(outcome.made) + len(outcome.skipped)
     lines = [f"{outcome.plan.run}: {done} of {total} chunks completed, {len(outcome.made)} now"]
     for failure in outcome.failed:

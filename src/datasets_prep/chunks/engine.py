@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from datasets_prep.chunks.phases import Phase
-from datasets_prep.chunks.plan import Plan
+from datasets_prep.chunks.plan import Plan, Share
 from datasets_prep.chunks.planning import chosen_gpus, recorded
 from datasets_prep.chunks.running import Job, Outcome, Run
 from datasets_prep.chunks.telling import SILENT, ChunkReporter
@@ -37,6 +38,10 @@ class RunOptions:
         Where commands run, and where their code lies.
     replace : bool
         Replace also what a durable tier holds by the name of a chunk that nobody knows.
+    share : Share or None
+        Only these chunks; all by default.
+    config : path, mapping or None
+        The tiers, see `tieredstore.open_store`.
     """
 
     gpus: Sequence[str] | None = None
@@ -46,6 +51,8 @@ class RunOptions:
     retries: int = 2
     folder: str | os.PathLike[str] = field(default_factory=Path.cwd)
     replace: bool = False
+    share: Share | None = None
+    config: str | os.PathLike[str] | Mapping[str, Any] | None = None
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -72,7 +79,7 @@ def run(
     options : RunOptions, optional
         The usual ones by default.
     store : TieredStore, optional
-        Where chunks are kept; what this machine's configuration says by default.
+        Where chunks are kept; what the configuration says by default.
     reporter : ChunkReporter, optional
         Told what happens; silent by default.
 
@@ -86,7 +93,9 @@ def run(
     OptionError, PlanError
         Before anything is made.
     """
-    return begin(phase, start, end, options or RunOptions(), store or open_store(), reporter).run()
+    options = options or RunOptions()
+    store = store or open_store(options.config)
+    return begin(phase, start, end, options, store, reporter).run()
 
 
 def begin(
@@ -102,7 +111,8 @@ def begin(
     asked = Plan.cut(phase.name, start, end, options.chunk_size, len(devices))
     plan, again = recorded(store, asked)
     reporter.planned(plan, again=again)
-    job = Job(plan, phase, devices, Path(options.folder), options.retries, None, options.replace)
+    only = None if options.share is None else options.share.chunks(plan)
+    job = Job(plan, phase, devices, Path(options.folder), options.retries, only, options.replace)
     return Run(store, job, reporter)
 
 

@@ -158,6 +158,24 @@ class Plan:
             raise ValueError("a slice is empty")
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The chunks of a plan that one of several makes.
+
+    Attributes
+    ----------
+    number, of : int
+        Which of how many, from 0.
+    """
+
+    number: int
+    of: int
+
+    def chunks(self, plan: Plan) -> tuple[Chunk, ...]:
+        """Its chunks."""
+        return tuple(plan.chunks()[self.number :: self.of])
+
+
 def run_name(phase: str, start: int) -> str:
     """The folder of a run's artifacts."""
     return f"phase{check_phase(phase).replace('.', '_')}_{start}"

@@ -86,6 +86,8 @@ class Outcome:
         Those that could not be made.
     not_saved : dict
         Why a durable tier could not take a chunk, by its artifact's name.
+    wanted : int
+        How many chunks were to be there at the end.
     """
 
     plan: Plan
@@ -93,11 +95,12 @@ class Outcome:
     skipped: list[Chunk] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     not_saved: dict[str, str] = field(default_factory=dict)
+    wanted: int = 0
 
     @property
     def complete(self) -> bool:
-        """Whether every chunk of the plan is there."""
-        return len(self.made) + len(self.skipped) == len(self.plan.chunks())
+        """Whether every chunk of the plan is there, or of the share that was asked for."""
+        return len(self.made) + len(self.skipped) == self.wanted
 
 
 class Run:
@@ -115,7 +118,7 @@ class Run:
 
     def __init__(self, store: TieredStore, job: Job, reporter: ChunkReporter = SILENT) -> None:
         self._store = store
-        self._job = job
+        self.job = job
         self._reporter = reporter
         self._ledger = Ledger(store, job.plan)
         self._standing = Standing(store, job.plan, job.phase, job.folder)
@@ -135,8 +138,9 @@ class Run:
         KeyboardInterrupt
             When it came; chunks that were being made are dropped by then.
         """
-        job = self._job
+        job = self.job
         wanted = job.plan.chunks() if job.chunks is None else list(job.chunks)
+        self._outcome.wanted = len(wanted)
         self._board = Board(self._to_make(wanted), len(self._workers))
         calls = [partial(self._work, number) for number in range(len(self._workers))]
         errors: list[BaseException] = []
@@ -204,7 +208,7 @@ class Run:
                 return
 
     def _try(self, chunk: Chunk, worker: WorkerProcess, number: int) -> None:
-        with self._store.claim(chunk.artifact(self._job.plan.run)) as mine:
+        with self._store.claim(chunk.artifact(self.job.plan.run)) as mine:
             if mine:
                 self._claimed(chunk, worker, number)
         if not mine:
@@ -257,7 +261,7 @@ class Run:
         self._board.over(chunk)
 
     def _make(self, chunk: Chunk, worker: WorkerProcess) -> str:
-        name = chunk.artifact(self._job.plan.run)
+        name = chunk.artifact(self.job.plan.run)
         with self._store.create(name, self._standing.recipe(chunk)) as stage:
             why = worker.make(chunk, stage.path) or self._lacking(stage.path)
             if self._stopping:
@@ -268,11 +272,11 @@ class Run:
 
     def _lacking(self, folder: Path) -> str:
         """What of the expected outputs is not there."""
-        missing = [p for p in self._job.phase.outputs if next(folder.glob(p), None) is None]
+        missing = [p for p in self.job.phase.outputs if next(folder.glob(p), None) is None]
         if missing:
             return f"it wrote no {', '.join(missing)}"
         if not any(each.name != LOG for each in folder.iterdir()):
-            return f"it wrote nothing to {self._job.phase.variable}"
+            return f"it wrote nothing to {self.job.phase.variable}"
         return ""
 
     def _keep_log(self, chunk: Chunk, log: Path) -> str:
@@ -280,7 +284,7 @@ class Run:
         if not log.is_file():
             return ""
         first = self._store.tiers[0]
-        folder = Path(first.backend.place, first.layout.inner(f"{self._job.plan.run}/failed"))
+        folder = Path(first.backend.place, first.layout.inner(f"{self.job.plan.run}/failed"))
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(log, folder / f"{chunk.label}.log")
@@ -294,7 +298,7 @@ class Run:
             self._board.over(chunk)
             return
         gpu = self._workers[number].gpu
-        left = self._board.again(chunk, number, self._job.retries)
+        left = self._board.again(chunk, number, self.job.retries)
         with self._lock:
             self._streaks[number] += 1
             if not left:
@@ -304,14 +308,21 @@ class Run:
 
     def _save(self, chunk: Chunk, *, replace: bool) -> None:
         """Promote a chunk; what a durable tier cannot take now is told, and made up for later."""
-        name = chunk.artifact(self._job.plan.run)
+        name = chunk.artifact(self.job.plan.run)
         try:
-            self._store.promote(name, replace=replace or self._job.replace)
+            self._store.promote(name, replace=replace or self.job.replace)
         except (OSError, TieredStoreError) as error:
             why = str(error) if isinstance(error, PromoteFailed) else reason(error)
             with self._lock:
                 self._outcome.not_saved[name] = why
             self._reporter.not_saved(chunk, why)
+
+
+def missing(store: TieredStore, job: Job) -> list[Chunk]:
+    """The chunks of a job that are not there, or stale."""
+    wanted = job.plan.chunks() if job.chunks is None else job.chunks
+    stands = Standing(store, job.plan, job.phase, job.folder).all(wanted)
+    return [chunk for chunk, stand in stands.items() if stand.state != COMPLETE]
 
 
 class _NotMade(Exception):

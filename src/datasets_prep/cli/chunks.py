@@ -14,6 +14,7 @@ from typing import Any, Final
 from datasets_prep import chunks
 from datasets_prep.chunks.console import ChunkConsole, StoreWarnings, closing
 from datasets_prep.chunks.progress import lines
+from datasets_prep.cli import chunk_jobs
 from datasets_prep.cli.edge import DONE, FAILED
 from datasets_prep.cli.verbs import Verbs
 from datasets_prep.config import Settings, settings, visible_gpus
@@ -97,7 +98,9 @@ def _add_run(group: Verbs) -> None:
         "--merge", choices=MERGES, default="gpu", help="what to merge when all is done"
     )
     _add_merging(run)
-    run.add_argument("command", nargs="*", metavar="-- COMMAND", help="what makes a chunk")
+    chunk_jobs.add(run)
+    run.keeps_command = True
+    run.usage = f"{run.prog} --phase P --end N [options] [-- COMMAND…]"
 
 
 # -- verbs --------------------------------------------------------------------------------------
@@ -113,6 +116,8 @@ def _run(args: argparse.Namespace) -> int:
         chunk_size=known.checkpoint_frequency if args.chunk_size is None else args.chunk_size,
         retries=known.retries if args.retries is None else args.retries,
         replace=args.force,
+        share=chunk_jobs.share(args.share),
+        config=args.config,
     )
     if args.no_checkpoint:
         chunks.run_whole(phase, args.start, args.end, options)
@@ -120,6 +125,8 @@ def _run(args: argparse.Namespace) -> int:
     console = Console()
     reporter = ChunkConsole(console.line, console.warn)
     store = _opened(args, console)
+    if args.engine == "slurm":
+        return chunk_jobs.submit(args, phase, options, store)
     run = chunks.begin(phase, args.start, args.end, options, store, reporter)
     with _finished_by(signal.SIGUSR1, run):
         outcome = run.run()
@@ -127,7 +134,7 @@ def _run(args: argparse.Namespace) -> int:
         console.line(text)
     if outcome.failed or outcome.not_saved or not outcome.complete:
         return FAILED
-    if args.merge != "none":
+    if args.merge != "none" and args.share is None:
         _merged(store, outcome.plan, args, reporter)
     return DONE
 

@@ -1,0 +1,114 @@
+"""``chunks run --engine slurm``: the same run as an array of jobs, and a merge after it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from datasets_prep import chunks, slurm
+from datasets_prep.chunks.cluster import Cluster
+from datasets_prep.chunks.running import missing
+from datasets_prep.cli.edge import DONE
+from datasets_prep.console import Console, remark
+from datasets_prep.errors import OptionError
+from datasets_prep.options import Parser
+from tieredstore import TieredStore
+
+_ALONE: Final = 1001  # indices of arrays stay below, where no SLURM says otherwise
+_PASSED: Final = ("gpus", "workers", "retries", "callable", "variable", "settings", "config")
+_LISTS: Final = ("output", "code", "input")
+
+
+def add(parser: Parser) -> None:
+    """Add its options to ``chunks run``."""
+    parser.add_argument(
+        "--engine", choices=("here", "slurm"), default="here", help="where chunks are made"
+    )
+    parser.add_argument(
+        "--slurm",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a key of the jobs, such as partition=gpu; may be given several times",
+    )
+    parser.add_argument(
+        "--slurm-config", metavar="FILE", type=Path, help="a TOML or YAML file of such keys"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="with slurm: print the scripts, submit nothing"
+    )
+    parser.add_argument("--share", metavar="I/N", help="only each Nth chunk, from the Ith on")
+
+
+def share(text: str | None) -> chunks.Share | None:
+    """What ``--share`` says."""
+    if text is None:
+        return None
+    number, slash, of = text.partition("/")
+    if not slash or not (number.isdecimal() and of.isdecimal()) or int(number) >= int(of):
+        raise OptionError(f"share {text!r}: expected such as 0/4, up to 3/4")
+    return chunks.Share(int(number), int(of))
+
+
+def submit(
+    args: argparse.Namespace, phase: chunks.Phase, options: chunks.RunOptions, store: TieredStore
+) -> int:
+    """Submit the jobs of a run, or show their scripts."""
+    job = chunks.begin(phase, args.start, args.end, options, store).job
+    lacking = missing(store, job)
+    keys = dict(_pair(text) for text in args.slurm)
+    cluster = Cluster(keys, args.slurm_config, Path(options.folder))
+    queue = slurm.Queue()
+    most = _ALONE if args.dry_run else queue.max_array()
+    merge = [] if args.merge == "none" else _merge_words(args)
+    jobs = cluster.jobs(job.plan, lacking, _work_words(args, phase), merge, most)
+    console = Console()
+    total = len(job.plan.chunks())
+    console.line(f"{job.plan.run}: {len(lacking)} of {total} chunks are missing")
+    scripts = [slurm.render(each) for each in jobs]
+    for why in sorted({slurm.check(script) for script in scripts} - {""}):
+        remark(f"not checked by SLURM: {why}")
+    if args.dry_run:
+        for script in scripts:
+            console.line(f"# -- {script.file_name}")
+            for text in script.text.splitlines():
+                console.line(text)
+        return DONE
+    for name, number in slurm.submit(scripts, queue).items():
+        console.line(f"{name}: submitted as {number}")
+    return DONE
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise OptionError(f"--slurm {text!r}: expected KEY=VALUE, such as partition=gpu")
+    return key, int(value) if value.isdecimal() and key in {"cpus", "tasks", "warning"} else value
+
+
+def _work_words(args: argparse.Namespace, phase: chunks.Phase) -> Sequence[str]:
+    words = [*_command(args, "run"), "--end", str(args.end), "--merge", "none"]
+    words += ["--share", "{share}", *(["--force"] if args.force else [])]
+    for name in _PASSED:
+        value = getattr(args, name)
+        words += [] if value is None or name == "config" else [f"--{name}={value}"]
+    for name in _LISTS:
+        words += [f"--{name}={value}" for value in getattr(args, name)]
+    return [*words, "--", *phase.command] if args.command else words
+
+
+def _merge_words(args: argparse.Namespace) -> Sequence[str]:
+    words = [*_command(args, "merge"), "--merge", args.merge]
+    words += ["--allow-missing"] * args.allow_missing + ["--cleanup"] * args.cleanup
+    if args.keep_chunks is not None:
+        words.append(f"--keep-chunks={int(args.keep_chunks)}s")
+    return words
+
+
+def _command(args: argparse.Namespace, verb: str) -> list[str]:
+    words = [sys.executable, "-m", "datasets_prep.cli", "chunks", verb, "--phase", args.phase]
+    words += ["--start", str(args.start)]
+    return words if args.config is None else [*words, f"--config={args.config}"]
