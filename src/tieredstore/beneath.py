@@ -241,11 +241,10 @@ def stat_file(fd: int, path: str) -> os.stat_result:
     return found
 
 
-@anew
 def exists(fd: int, name: str) -> bool:
     """Whether anything of that name lies directly in ``fd``."""
     try:
-        os.stat(name, dir_fd=fd, follow_symlinks=False)
+        anew(os.stat)(name, dir_fd=fd, follow_symlinks=False)
     except FileNotFoundError:
         return False
     return True

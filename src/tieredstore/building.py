@@ -13,7 +13,13 @@ from typing import Any, Self
 from tieredstore.artifact import Recipe, new_generation
 from tieredstore.backend import ANY_HEAD
 from tieredstore.chain import Chain
-from tieredstore.errors import InvalidName, TieredStoreError, TierUnavailable, writing_to
+from tieredstore.errors import (
+    InvalidName,
+    TieredStoreError,
+    TierUnavailable,
+    reading_from,
+    writing_to,
+)
 from tieredstore.fetching import Copy
 from tieredstore.names import check_case_clashes, check_files
 from tieredstore.records import FileRecord, Records, head_of
@@ -150,10 +156,11 @@ class Build:
 
     def _publish(self, staged: Staged) -> None:
         first = self._chain.first
-        files = [
-            FileRecord(path, s.st_size, s.st_mode & 0o777, s.st_mtime_ns)
-            for path, s in staged.files()
-        ]
+        with reading_from(first.tier.name):
+            files = [
+                FileRecord(path, s.st_size, s.st_mode & 0o777, s.st_mtime_ns)
+                for path, s in staged.files()
+            ]
         self._check(files)
         copy = Copy(first.tier.name, first.backend, staged.path, None)
         self._chain.reporter.started("publish", self._name, sum(f.size for f in files))

@@ -231,6 +231,18 @@ def writing_to(tier: str) -> Iterator[None]:
         raise cannot_write(tier, error) from error
 
 
+@contextmanager
+def reading_from(tier: str) -> Iterator[None]:
+    """Raise what the system says of reading a tier as `TierUnavailable`, in one line."""
+    try:
+        yield
+    except TieredStoreError:
+        raise
+    except OSError as error:
+        text = f"tier {tier!r} cannot be read: {reason(error)}"
+        raise TierUnavailable(text, error.errno) from error
+
+
 def cannot_write(tier: str, error: OSError) -> TierUnavailable:
     """What the system said of writing to a tier, in one line."""
     return TierUnavailable(f"tier {tier!r} cannot be written: {reason(error)}", error.errno, tier)

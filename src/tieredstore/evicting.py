@@ -163,7 +163,7 @@ def _noted(tier: Tier, name: str, others: Sequence[Located]) -> Iterator[str]:
 
 def _noticed(mount: Root, key: str, own: str) -> str:
     try:
-        there = small.names(mount, AREA)
+        there = list(small.names(mount, AREA))
     except OSError as error:
         return f"whether others evict it cannot be seen in {mount.path} ({reason(error)})"
     for found in there:

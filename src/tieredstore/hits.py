@@ -24,6 +24,7 @@ from tieredstore.errors import (
     ManifestError,
     NoSuchFile,
     UnsafePath,
+    reading_from,
 )
 from tieredstore.got import Got
 from tieredstore.marks import Held
@@ -56,15 +57,16 @@ class FirstTier:
         if held is None:
             return None
         served = recipe is None or held.head.recipe is None or recipe.same_as(held.head.recipe)
-        if not served or self.lacks(held, files):
-            held.close()
-            return None
+        with reading_from(self.tier.name):
+            if not served or self.lacks(held, files):
+                held.close()
+                return None
         return self.got(name, held, self.tier.name)
 
     def held(self, name: str) -> Held | None:
         """Whatever generation is here, held open; a damaged head counts as nothing."""
         for folder in (self.tier.layout.folder(name), *self.tier.layout.old_folders(name)):
-            with suppress(ManifestError):
+            with suppress(ManifestError), reading_from(self.tier.name):
                 held = self.backend.hold(folder)
                 if held is not None:
                     return held
@@ -78,7 +80,11 @@ class FirstTier:
         ArtifactExists
             When it does.
         """
-        for above in parents(check_name(name)):
+        with reading_from(self.tier.name):
+            self._check_free(check_name(name))
+
+    def _check_free(self, name: str) -> None:
+        for above in parents(name):
             held = self.held(above)
             if held is not None:
                 held.close()

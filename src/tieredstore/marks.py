@@ -90,9 +90,15 @@ class Held:
         Raises
         ------
         ArtifactChanged
-            When its files are being, or have been, replaced one by one since it was held.
+            When its files are being, or have been, replaced one by one or removed since it was
+            held.
         """
-        found = beneath.open_file(self.fd, self._at(file))
+        try:
+            found = beneath.open_file(self.fd, self._at(file))
+        except FileNotFoundError:
+            if self._is_here(file):
+                raise
+            raise _changed(file) from None
         try:
             changed = os.fstat(found).st_ctime_ns
             if changed > self.since:
@@ -100,11 +106,13 @@ class Held:
             if self._is_here(file):
                 self.since = max(self.since, changed)
                 return found
+        except FileNotFoundError:
+            pass  # where an open file is known by its path alone
         except BaseException:
             os.close(found)
             raise
         os.close(found)
-        raise ArtifactChanged(f"{file}: the artifact was replaced in place; restore it again")
+        raise _changed(file)
 
     def _is_here(self, file: str) -> bool:
         """Whether the generation is still the one that lies here, and nothing is under way.
@@ -117,6 +125,10 @@ class Held:
                 data = beneath.read_small(self.fd, self.marks.head, MAX_HEAD)
                 return Head.parse(data, file).generation == self.head.generation
         return False
+
+
+def _changed(file: str) -> ArtifactChanged:
+    return ArtifactChanged(f"{file}: the artifact was replaced or removed; restore it again")
 
 
 @dataclass(frozen=True, slots=True)

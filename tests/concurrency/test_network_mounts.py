@@ -28,7 +28,12 @@ from tieredstore.tier import Tier
 MANY = int(os.environ.get("TIEREDSTORE_TEST_PROCESSES", "32"))
 KINDS = os.environ.get("TIEREDSTORE_TEST_MOUNTS", "local,no-flock,gluster").split(",")
 TIMES = int(os.environ.get("TIEREDSTORE_TEST_REPLACEMENTS", "4"))
-NETWORKS = {"gluster", "cephfs", "sshfs"}
+NETWORKS = {
+    "gluster": ["gluster"],
+    "cephfs": ["cephfs"],
+    "sshfs": ["sshfs"],
+    "sshfs-fresh": ["sshfs", "dir_cache=no", "entry_timeout=0", "attr_timeout=0"],
+}
 
 
 @dataclass
@@ -42,7 +47,8 @@ class Place:
     mounts : tuple of Path
         The same folder twice.
     kind : str
-        ``local``, ``no-flock``, ``gluster``, ``cephfs`` or ``sshfs``.
+        ``local``, ``no-flock``, ``gluster``, ``cephfs``, ``sshfs`` as mounted without options,
+        and ``sshfs-fresh`` with those that have it ask the server each time.
     """
 
     kind: str
@@ -128,10 +134,11 @@ def file_system(request):
     try:
         mounts = (folder, folder)
         if request.param in NETWORKS:
-            server = from_servers(request.param)
+            name, *options = NETWORKS[request.param]
+            server = from_servers(name)
             if server.missing():
                 pytest.skip(server.missing())
-            cluster = server.start(folder / "cluster")
+            cluster = server.start(folder / "cluster", *options)
             mounts = cluster.mounts
         yield request.param, folder, mounts
     finally:
@@ -195,7 +202,7 @@ def test_readers_see_whole_generations_while_they_are_replaced(place, layout):
     place.all([{**writer, "function": "make_and_promote", "number": 0}])
     _, *seen = place.all([{**writer, "function": "replace_and_promote"}, *readers])
     assert len({n for s in seen for n in s["seen"]}) >= 3, seen
-    if place.kind != "sshfs":
+    if not place.kind.startswith("sshfs"):
         assert not any(s["changed"] for s in seen), seen
 
 
@@ -226,8 +233,54 @@ def test_what_another_node_has_just_put_there_is_seen_with_a_lease(place, verb):
     chain = Chain.of([other], Reporter())
     with chain.working_on(other, name, verb):
         found = b.read_head(name)
-    if place.kind != "sshfs":  # its listings are old as well
+    if not place.kind.startswith("sshfs"):  # its listings are old as well
         assert found is not None
+
+
+@pytest.mark.parametrize("at", ["locate", "records", "bytes"])
+def test_a_copy_that_another_node_has_replaced_and_deleted_is_looked_for_anew(place, at):
+    one, two = (
+        TieredStore(
+            [
+                Tier("first", LocalBackend(str(place.own / f"first{n}"))),
+                Tier("vol", LocalBackend(str(place.mount(n) / "vol")), durable=True),
+            ]
+        )
+        for n in range(2)
+    )
+    publish(one, 1)
+
+    class Meanwhile(Reporter):
+        met = "located"
+
+        def located(self, name, tier, where):
+            self.meet("records")
+
+        def started(self, verb, name, size):
+            self.meet("bytes")
+
+        def meet(self, what):
+            if what == at and self.met != at:
+                self.met = at
+                replace_and_forget(place, one)
+
+    assert two.locate("set")[1].state == "whole"
+    if at == "locate":
+        replace_and_forget(place, one)
+    with TieredStore(two.tiers, Meanwhile()).restore("set") as got, got.open("a") as opened:
+        assert opened.read() == b"2" * 70_000
+    assert [v.ok for v in one.verify("set")] == [True, True]
+
+
+def publish(store, number):
+    with store.create("set", recipe={"v": 1}) as stage:
+        (stage.path / "a").write_bytes(str(number).encode() * 70_000)
+    store.promote("set")
+
+
+def replace_and_forget(place, store):
+    publish(store, 2)
+    shutil.rmtree(place.mounts[0] / "vol" / ".tieredstore" / "old")
 
 
 def test_promotes_race_to_one_volume(place):

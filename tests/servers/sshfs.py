@@ -47,8 +47,8 @@ def missing() -> str:
     return sshd.missing() or mounts.missing_program({"sshfs": "sshfs", "ssh": "openssh-client"})
 
 
-def start(folder: Path) -> mounts.Cluster:
-    """Start a server and mount a folder of it twice below ``folder``."""
+def start(folder: Path, *more: str) -> mounts.Cluster:
+    """Start a server and mount a folder of it twice below ``folder``, with further options."""
     (folder / "shared").mkdir(parents=True)
     cluster = Sshfs(folder)
     cluster.server = server = sshd.start(folder)
@@ -57,6 +57,7 @@ def start(folder: Path) -> mounts.Cluster:
         f"UserKnownHostsFile={folder / 'known_hosts'}",
         "GlobalKnownHostsFile=/dev/null",
         "BatchMode=yes",
+        *more,
     ]
     try:
         for name in ("A", "B"):
