@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 from tieredstore.artifact import FORMAT, HEAD, MAX_HEAD, RECORDS, SHARDS, Head, canonical, digest128
 from tieredstore.backend import FileReader, FileSource, Readable
@@ -29,6 +30,8 @@ from tieredstore.tier import DAMAGED, PARTIAL, WHOLE, Located
 from tieredstore.transfer import Transfer
 from tieredstore.verifying import Verified
 from tieredstore.workers import within
+
+_ALIKE: Final = 16  # bytes; the digests in the heads of two generations differ in more
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ def examine(here: Located, others: Sequence[Located], found: Verified) -> Damage
     damage = Damage(here, records, frozenset(), manifest or headless, headless)
     if here.head.shards is not None:
         damage = _with_index(damage)
-    if not damage.readable or (headless and not _keeps_files(here.tier.backend)):
+    if not damage.readable or not _keeps_files(here.tier.backend):
         return replace(damage, bad=frozenset(records.files))
     known = found.generation == here.head.generation and not (damage.manifest or damage.index_bad)
     bad = frozenset(found.bad) if known and found.bad else _compared(damage)
@@ -172,7 +175,7 @@ def same_generation(head: Head, others: Sequence[Located]) -> list[Located]:
 
 
 def _keeps_files(backend: Readable) -> bool:
-    """Whether a publication of the same generation leaves alone what is not put again."""
+    """Whether what is not put again stays; on the Hub a commit has all files of a generation."""
     return isinstance(backend, LocalBackend | KeyedBackend)
 
 
@@ -216,7 +219,8 @@ def _with_head(here: Located, others: Sequence[Located]) -> Located:
 def _fitting(here: Located, head: Head) -> Head | None:
     """The head as this place should have it; ``None`` where it is of something else.
 
-    The generation is known by its records, or by its name in what is left of the head.
+    The generation is known by its records, by its name in what is left of the head, or by all the
+    rest of the head: of two generations' heads more than a few bytes differ.
     """
     backend = here.tier.backend
     left = _read(backend, _head_path(here, head), MAX_HEAD)
@@ -230,9 +234,15 @@ def _fitting(here: Located, head: Head) -> Head | None:
         )
         if records is None:
             continue
-        if named or digest128(records) == head.records_digest:
-            return _with_shards(here, candidate)
+        candidate = _with_shards(here, candidate)
+        if named or digest128(records) == head.records_digest or _alike(left, candidate.emit()):
+            return candidate
     return None
+
+
+def _alike(left: bytes, whole: bytes) -> bool:
+    differing = sum(one != other for one, other in zip(left, whole, strict=False))
+    return len(left) == len(whole) and differing <= _ALIKE
 
 
 def _read(backend: Readable, path: str, limit: int) -> bytes | None:
