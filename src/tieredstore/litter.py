@@ -20,9 +20,9 @@ class Litter:
     what : str
         On keyed places ``generation`` (a replaced or never published one) or ``upload`` (parts of
         one never ended). On mounted ones the area: ``stage``, ``part``, ``old``, ``swap``,
-        ``fill``, ``lease``, ``space``, ``pins``, ``evict``, or ``sign`` (of a process that is dead) and
-        ``temporary``. `DAMAGED` is dropped only when asked for, `UNKNOWN` never; ``job`` is the
-        folder of a job that has ended, and not below the place's root.
+        ``fill``, ``lease``, ``space``, ``pins``, ``evict``, or ``sign`` (of a process that is
+        dead) and ``temporary``. `DAMAGED` is dropped only when asked for, `UNKNOWN` never; ``job``
+        is the folder of a job that has ended, and not below the place's root.
     path : str
         Where, below the place's root.
     size : int

@@ -69,9 +69,13 @@ class Root:
         self.make_root()
         with beneath.opened(self.root()) as root:
             if not beneath.exists(root, AREA):
-                with beneath.opened(beneath.make_folder(root, AREA)) as own:
+                with beneath.opened(self.make_below(root, AREA)) as own:
                     beneath.write_small(own, ".gitignore", b"*\n")
-            return beneath.make_folder(root, f"{AREA}/{part}")
+            return self.make_below(root, f"{AREA}/{part}")
+
+    def make_below(self, fd: int, folder: str) -> int:
+        """Open a folder below an open one, and make what is missing of it."""
+        return beneath.make_folder(fd, folder)
 
     def area_path(self, *parts: str) -> str:
         """The path of something in the store's own area."""

@@ -76,6 +76,9 @@ class MountedLitter(Collectable):
                 beneath.rename(area, path, area, aside)
             except FileNotFoundError:
                 return None
+            except OSError as error:
+                error.filename = os.path.join(self.mount.path, litter.path)
+                raise
             working = living_on(area, path.rpartition("/")[2], signs)
             if working or measured(area, aside)[0] != int(newest):
                 _put_back(area, aside, path)

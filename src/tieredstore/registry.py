@@ -20,6 +20,7 @@ GROUP: Final = "tieredstore.backends"
 BUILT_IN: Final = {
     "local": "tieredstore.backends.local:LocalBackend",
     "runpod": "tieredstore.backends.runpod:RunPodBackend",
+    "scratch": "tieredstore.backends.scratch:ScratchBackend",
     "fsspec": "tieredstore.backends.fsspec:FsspecBackend",
     "http": "tieredstore.backends.http:HttpBackend",
     "s3": "tieredstore.backends.s3:S3Backend",

@@ -16,7 +16,7 @@ from typing import Final
 
 from tieredstore import beneath
 from tieredstore.alive import temporary
-from tieredstore.artifact import HEAD, MAX_HEAD, Head, digest128, random_hex
+from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head, digest128, random_hex
 from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError
 from tieredstore.inplace import (
     finish_filling,
@@ -139,7 +139,7 @@ class Mount(Root):
         mark = Pending("filling", generation, required=required)
         for _ in range(ATTEMPTS):
             with beneath.opened(self.area("stage")) as area, beneath.opened(self.root()) as root:
-                with beneath.opened(beneath.make_folder(root, folder)) as fd:
+                with beneath.opened(self.make_below(root, folder)) as fd:
                     if lay_mark(area, fd, Marks(folder), mark):
                         return
             self.complete(folder)
@@ -148,7 +148,7 @@ class Mount(Root):
     def _place(self, staged: Staged, folder: str, head: Head, records: Records) -> bool:
         marks = Marks.of(folder, head.kind)
         with beneath.opened(self.root()) as root:
-            os.close(beneath.make_folder(root, beneath.split(folder)[0]))
+            os.close(self.make_below(root, beneath.split(folder)[0]))
             try:
                 fd = beneath.open_folder(root, marks.folder)
             except FileNotFoundError:
@@ -234,6 +234,8 @@ class Mount(Root):
         with suppress(FileNotFoundError), beneath.opened(staged.open()) as source:
             for path in [p for p, _ in beneath.walk(source, RESERVED) if p in records.files]:
                 move_in(source, path, fd, path)
+            if not beneath.exists(fd, marks.records):  # purged
+                move_in(source, RECORDS, fd, marks.records)
             beneath.syncfs(fd)
             if all(has(fd, f) for f in records.files.values()):
                 with suppress(FileNotFoundError):
@@ -355,7 +357,7 @@ class Mount(Root):
         place = f"{AREA}/{mark.area}/{mark.generation}-{random_hex(4)}"
         os.close(self.area(mark.area))
         with beneath.opened(self.root()) as root:
-            with beneath.opened(beneath.make_folder(root, place)) as target:
+            with beneath.opened(self.make_below(root, place)) as target:
                 remove_forward(fd, marks, mark, target)
         return place
 

@@ -44,6 +44,10 @@ class DescriptorReader(FileReader):
             done += got
         return done
 
+    def fileno(self) -> int:
+        """The descriptor, which stays this reader's."""
+        return self._fd
+
     def stat(self) -> os.stat_result:
         """Stat the open file."""
         return os.fstat(self._fd)
@@ -128,12 +132,19 @@ class StagedWriter(FileWriter):
             size = os.fstat(self._fd).st_size
             if size != self._record.size:
                 raise OSError(errno.EIO, f"{size} bytes staged, expected {self._record.size}")
-            os.fchmod(self._fd, self._record.mode & 0o777)
-            if self._record.mtime_ns > 0:
-                os.utime(self._fd, ns=(self._record.mtime_ns, self._record.mtime_ns))
+            self._finish(self._fd)
         finally:
             self.abort()
         self._folders().accept(self._record)
+
+    def _finish(self, file: int) -> None:
+        os.fchmod(file, self._record.mode & 0o777)
+        self._set_time(file)
+
+    def _set_time(self, file: int) -> None:
+        """The file's own time; that it was used just now stays, or a purge would take it."""
+        if self._record.mtime_ns > 0:
+            os.utime(file, ns=(os.fstat(file).st_atime_ns, self._record.mtime_ns))
 
     def abort(self) -> None:
         """See `FileWriter.abort`: what was written stays for the next attempt."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from tieredstore.errors import InvalidName, TieredStoreError, TierTimeout, reason
 from tieredstore.names import check_name
+from tieredstore.purging import Purged
 from tieredstore.reporter import Reporter
 from tieredstore.tier import UNREACHABLE, Located, Tier
-from tieredstore.workers import together, within
+from tieredstore.workers import patience, together, within
 
 _SOON: Final = 1.0  # seconds; a tier that takes longer to fail is not asked for each name
 _NO_LISTING: Final = "cannot be listed; what only it has is found when asked for by name"
@@ -59,7 +61,20 @@ class Survey:
         taken = time.monotonic() - since
         if located.state == UNREACHABLE and taken > min(_SOON, tier.deadline / 2):
             self._hanging[tier.name] = located.detail
+        return _with_expiry(located)
+
+
+def _with_expiry(located: Located) -> Located:
+    """The same, with when its files may be deleted, where that happens."""
+    tier, head = located.tier, located.head
+    place = tier.backend
+    if head is None or not isinstance(place, Purged) or not place.purge_days:
         return located
+    with suppress(OSError, TieredStoreError):
+        ask = partial(place.expires, located.folder, head)
+        seconds = patience(tier.deadline, head.records_size)
+        return replace(located, expires=within(seconds, ask, f"tier {tier.name!r}"))
+    return located
 
 
 def _names_in(tier: Tier) -> set[str]:

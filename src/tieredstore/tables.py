@@ -137,7 +137,7 @@ class Source:
             self._layout(row, where, first=number == 1 and row["backend"] == "local"),
             durable=row.get("durable", row["backend"] == "runpod"),
             read_only=row.get("read_only", False),
-            adopt=row.get("adopt", isinstance(backend, LocalBackend)),
+            adopt=row.get("adopt", isinstance(backend, LocalBackend) and backend.adopts),
             deadline=float(row.get("deadline", 30.0)),
             populate=row.get("populate", False),
             pack=row.get("pack", NEVER),

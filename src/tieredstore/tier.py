@@ -177,6 +177,9 @@ class Located:
         Why it is damaged or unreachable.
     files : tuple of str
         Of unmanaged data: what would be taken.
+    expires : float or None
+        When its first file may be deleted by others, seconds since 1970; told by `status` only,
+        of places where that happens.
     """
 
     tier: Tier
@@ -186,6 +189,7 @@ class Located:
     tag: str | None = None
     detail: str = ""
     files: tuple[str, ...] = ()
+    expires: float | None = None
 
     @property
     def present(self) -> bool:

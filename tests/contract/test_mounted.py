@@ -1,4 +1,4 @@
-"""The contract on mounted places: a local folder and a RunPod volume."""
+"""The contract on mounted places: a local folder, a RunPod volume and shared scratch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.runpod import RunPodBackend
+from tieredstore.backends.scratch import ScratchBackend
 from tieredstore.testing import BackendContract
 from tieredstore.testing.samples import Sample, publish
 
@@ -56,3 +57,8 @@ class TestRunPod(Mounted):
             publish(backend, "name", Sample.of({"a": b"1"}))
         assert backend.read_head("name") is None
         assert not (tmp_path / "absent").exists()
+
+
+class TestScratch(Mounted):
+    kind = ScratchBackend
+    keeps_mode = False  # the umask says what the group may do

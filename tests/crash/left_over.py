@@ -22,6 +22,7 @@ FOLDERS = {
     "lease",
     "alive",
     "gone",
+    "queue",
     "record",
     "space",
     "pins",
@@ -42,8 +43,8 @@ def left_over(root):
         if len(inside.parts) == 1:
             if str(inside) != ".gitignore" and kind not in FOLDERS:
                 found.append(f"{AREA}/{inside}: unknown")
-        elif kind in {"record", "pins"}:
-            continue  # values that are kept, and pins that stand
+        elif kind in {"queue", "record", "pins"}:
+            continue  # promotes that wait, values that are kept, and pins that stand
         elif kind == "lease":
             if not stays_as_lease(path):
                 found.append(f"{AREA}/{inside}: a lease of nobody")

@@ -50,6 +50,7 @@ class LocalBackend(Readable, Publishable, Leasable, Recordable, MountedLitter):
     """
 
     mount_type: ClassVar[type[Mount]] = Mount
+    adopts: ClassVar[bool] = True  # data without a manifest is accepted, where nothing else is said
     remote = False
 
     def __init__(self, path: str) -> None:

@@ -1,13 +1,15 @@
-"""The verbs that keep places tidy, and what is in them from being deleted: ``gc``."""
+"""The verbs that keep places tidy, and keep them from being swept: ``gc`` and ``refresh``."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import Final
 
 from tieredstore import views
 from tieredstore.cli.shown import DONE, FAILED, Shown, age, size
 from tieredstore.cli.verbs import Verbs
+from tieredstore.errors import ConfigError
 from tieredstore.litter import Litter
 from tieredstore.store import TieredStore
 
@@ -42,6 +44,21 @@ def add(verbs: Verbs) -> None:
         help="also drop copies that were kept aside because they are damaged",
     )
     collect.add_argument("--dry-run", action="store_true", help="only show it")
+    refresh = verbs.add(
+        _refresh,
+        "refresh",
+        "use copies in a place that is swept, so that they stay there",
+        "For tiers with purge_days. Each file is read, and its time of access set where it is "
+        "yours. Some sites forbid this.",
+    )
+    refresh.add_argument("names", metavar="NAME", nargs="*", help="an artifact")
+    refresh.add_argument(
+        "--expiring",
+        metavar="TIME",
+        type=seconds,
+        help="only what may be deleted within this time, such as 3d; of all artifacts where "
+        "none is named",
+    )
 
 
 def seconds(text: str) -> float:
@@ -66,6 +83,17 @@ def _gc(store: TieredStore, args: argparse.Namespace) -> Shown:
     error = f"not collected to the end: {', '.join(failed)}" if failed else ""
     closing = views.collected(found, dry_run=args.dry_run)
     return Shown(document, closing, rows, FAILED if failed else DONE, error, LITTER)
+
+
+def _refresh(store: TieredStore, args: argparse.Namespace) -> Shown:
+    if not args.names and args.expiring is None:
+        raise ConfigError("refresh: expected an artifact's name, or --expiring TIME")
+    found = store.refresh(args.names, args.expiring)
+    document = {"copies": [asdict(copy) for copy in found]}
+    lines = [views.refreshed(copy) for copy in found] or ["nothing to refresh"]
+    failed = [copy for copy in found if copy.failed]
+    error = f"not refreshed: {', '.join(copy.name for copy in failed)}" if failed else ""
+    return Shown(document, lines, [], FAILED if failed else DONE, error)
 
 
 def _litter_row(tier: str, left: Litter) -> list[str]:
