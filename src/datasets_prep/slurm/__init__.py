@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from datasets_prep.errors import InvalidJob, NoSlurm, SlurmFailed
 from datasets_prep.slurm.checking import check
 from datasets_prep.slurm.job import Job, Promote, Restore, Staging
 from datasets_prep.slurm.queue import Queue, Task
@@ -21,11 +22,14 @@ from datasets_prep.slurm.submitting import ordered, submit
 from datasets_prep.slurm.writing import overwrite, write
 
 __all__ = [
+    "InvalidJob",
     "Job",
+    "NoSlurm",
     "Promote",
     "Queue",
     "Restore",
     "Script",
+    "SlurmFailed",
     "Staging",
     "Task",
     "check",

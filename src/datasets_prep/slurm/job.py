@@ -155,8 +155,8 @@ class Job:
     logs : str
         Folder of its log, below ``folder`` unless absolute.
     scratch : str
-        A folder in which the job gets one of its own: ``{scratch}``, ``JOB_SCRATCH`` and
-        ``TMPDIR``. It is removed when the job ends.
+        A folder of each node, in which the job gets one of its own: ``{scratch}``, ``JOB_SCRATCH``
+        and ``TMPDIR``. It is removed when the job ends.
     staging : Staging
         Artifacts restored before and promoted after.
     sbatch : mapping of str to str

@@ -40,9 +40,13 @@ def test_every_node_of_a_job_gets_what_it_needs(bed) -> None:
         f'[[tier]]\nname = "far"\nbackend = "local"\npath = "{bed.path}/durable"\ndurable = true\n'
     )
     needed = Staging(str(config), (Restore("input"),))
-    job = Job("wide", ("true",), nodes="2", folder=str(bed.path), staging=needed)
+    local = bed.path / "local"
+    job = Job(
+        "wide", ("true",), nodes="2", folder=str(bed.path), scratch=str(local), staging=needed
+    )
     assert bed.cluster.wait(bed.submit(job)) == "COMPLETED", bed.log(job)
     assert len(list(bed.path.glob("n?/input/a"))) == 2
+    assert list(local.iterdir()) == []
 
 
 def test_what_a_command_that_fails_leaves_is_promoted_where_it_is_to_be(bed) -> None:
