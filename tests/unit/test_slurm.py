@@ -102,6 +102,9 @@ PLACES = [
     ("${#x} $# a#M", "PLAIN"),
     ("cat <<A <<-'B'\nM\nA\nM\n\tB\nM", "HEREDOC HEREDOC PLAIN"),
     ("cat <<< M\nM", "PLAIN PLAIN"),
+    ("$M a$(M)", "QUOTED PLAIN"),
+    ('echo $((M)) $((1 + (M))) "$((M))" M', "QUOTED QUOTED QUOTED PLAIN"),
+    ('if ((M > 1)); then ( (M) ); fi; "((" M', "QUOTED PLAIN PLAIN"),
     ("case x in a) echo M;; esac\nM", "PLAIN PLAIN"),
 ]
 
@@ -132,6 +135,10 @@ EVIL = "$(touch owned); `touch owned`\n' \" touch owned #"
         "# {{ values.v }}",
         "#SBATCH --comment={{ values.v }}",
         "echo \\{{ values.v }}",
+        "echo ${{ values.v }}",
+        "echo $(( {{ values.v }} ))",
+        "(( {{ values.v }} ))",
+        "cat <<{{ values.v }}",
         "x=${y:-{{ values.v }}}",
     ],
 )

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Final
 
 _HEREDOC: Final = re.compile(r"<<(-?)[ \t]*(?:'([^'\n]+)'|\"([^\"\n]+)\"|\\?([^\s;&|<>()'\"]+))")
+_ARITHMETIC: Final = "))"  # expands what stands in it, quoted or not
 _BREAKS: Final = frozenset(" \t\n;&|()")
 
 
@@ -51,7 +52,9 @@ class _Scan:
                 self._step(char)
 
     def _context(self) -> Context:
-        return Context.QUOTED if self._quoted() else Context.PLAIN
+        # A word that begins with a quote means something else after a dollar.
+        dollar = self._at > 0 and self._text[self._at - 1] == "$"
+        return Context.QUOTED if dollar or self._quoted() else Context.PLAIN
 
     def _quoted(self) -> bool:
         return any(close != ")" for close in self._stack)
@@ -104,7 +107,10 @@ class _Scan:
 
     def _open(self, char: str, top: str) -> None:
         two = self._text[self._at : self._at + 2]
-        if two in {"$(", "${"}:
+        if self._text.startswith("$((", self._at):
+            self._stack += [_ARITHMETIC, ")"]
+            self._at += 2
+        elif two in {"$(", "${"}:
             self._stack.append(")" if two == "$(" else "}")
             self._at += 1
         elif char in {'"', "`"}:
@@ -118,6 +124,9 @@ class _Scan:
             self._at += 1
         elif char == "'":
             self._stack.append(char)
+        elif two == "((":
+            self._stack += [_ARITHMETIC, ")"]
+            self._at += 1
         elif char == "(":
             self._stack.append(")")
         elif two == "<<":

@@ -211,22 +211,24 @@ def _task(line: str) -> Task:
         job,
         int(index) if index.isdecimal() else None,
         state,
-        _status(int(status or 0)),
+        _status(status),
         int(restarts or 0),
         nodes,
         reason if reason != "None" else "",
     )
 
 
-def _status(word: int) -> int:
-    """An exit status of what ``wait`` gives."""
+def _status(text: str) -> int:
+    """An exit status of what SLURM shows: ``code:signal``, or what ``wait`` gives."""
+    code, colon, number = text.partition(":")
+    if colon:
+        return 128 + int(number) if number not in {"", "0"} else int(code or 0)
+    word = int(text or 0)
     return 128 + (word & 127) if word & 127 else word >> 8
 
 
 def _accounted(line: str) -> Task:
     called, state, exits, nodes = line.split("|")[:4]
     job, _, index = called.partition("_")
-    code, _, number = exits.partition(":")
-    status = 128 + int(number) if number not in {"", "0"} else int(code or 0)
     state = state.split()[0] if state else ""  # CANCELLED by 1000
-    return Task(job, int(index) if index.isdecimal() else None, state, status, 0, nodes)
+    return Task(job, int(index) if index.isdecimal() else None, state, _status(exits), 0, nodes)

@@ -72,7 +72,8 @@ def job(table: Mapping[str, Any], called: str = "job") -> Job:
 
 
 def _folder(folder: Path, over: Mapping[str, Any]) -> list[Job]:
-    files = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
+    there = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
+    files = [path for path in there if not path.name.startswith(".")]
     shared = [path for path in files if path.stem == DEFAULTS]
     if len(shared) > 1:
         raise InvalidJob(f"{folder}: {shared[0].name} and {shared[1].name}, expected one of them")

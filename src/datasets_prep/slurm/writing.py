@@ -41,12 +41,24 @@ def write(scripts: Iterable[Script], folder: str | os.PathLike[str]) -> list[Pat
                 f"{path} is there and is another script; --overwrite replaces it, "
                 f"--output-dir writes elsewhere"
             )
-    return _write(targets, os.link)
+    return _write(targets, _appear)
 
 
 def overwrite(scripts: Iterable[Script], folder: str | os.PathLike[str]) -> list[Path]:
     """The same, replacing what is there."""
     return _write(_targets(scripts, folder), os.replace)
+
+
+def _appear(name: str, path: Path) -> None:
+    """Where another file has come meanwhile, it stays."""
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if os.path.lexists(path):
+            raise
+        os.replace(name, path)
 
 
 def _targets(scripts: Iterable[Script], folder: str | os.PathLike[str]) -> dict[Path, Script]:
@@ -77,7 +89,7 @@ def _write(targets: dict[Path, Script], put: _Put) -> list[Path]:
 
 
 def _write_one(path: Path, data: bytes, put: _Put) -> None:
-    """Whole or not at all; a link fails where another file has come meanwhile."""
+    """Whole or not at all."""
     number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(number, "wb") as file:
