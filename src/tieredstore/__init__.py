@@ -25,6 +25,7 @@ from tieredstore.errors import (
     InvalidName,
     LeaseTimeout,
     ManifestError,
+    NoSpace,
     NoSuchFile,
     PromoteFailed,
     RecipeConflict,
@@ -38,7 +39,10 @@ from tieredstore.errors import (
 from tieredstore.filling import Filling
 from tieredstore.flushing import Flushed
 from tieredstore.got import Got
+from tieredstore.least_used import Evicted
+from tieredstore.limits import Space
 from tieredstore.names import Layout
+from tieredstore.pins import Pin
 from tieredstore.promoting import TierOutcome
 from tieredstore.queued import Queued
 from tieredstore.recording import SharedRecord
@@ -59,6 +63,7 @@ __all__ = [
     "ConfigError",
     "CorruptData",
     "EvictRefused",
+    "Evicted",
     "Filling",
     "Flushed",
     "Got",
@@ -68,7 +73,9 @@ __all__ = [
     "LeaseTimeout",
     "Located",
     "ManifestError",
+    "NoSpace",
     "NoSuchFile",
+    "Pin",
     "PromoteFailed",
     "Queued",
     "Recipe",
@@ -77,6 +84,7 @@ __all__ = [
     "RepairFailed",
     "Reporter",
     "SharedRecord",
+    "Space",
     "Terminated",
     "Tier",
     "TierOutcome",

@@ -112,13 +112,13 @@ class Used:
     own: int
     free: int | None
 
-    def available(self, tier: Tier) -> int | None:
-        """Bytes that may still be put there; ``None`` where no limit is known."""
+    def available(self, tier: Tier, promised: usage.Bytes = usage.NOTHING) -> int | None:
+        """Bytes that may still be put there beside what is; ``None`` where no limit is known."""
         space = tier.space
-        found = None if self.free is None else self.free - (space.min_free or 0)
+        found = None if self.free is None else self.free - promised.room - (space.min_free or 0)
         if space.max_size is None:
             return found
-        below = space.max_size - self.size
+        below = space.max_size - self.size - promised.size
         return below if found is None else min(below, found)
 
 

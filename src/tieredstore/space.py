@@ -134,8 +134,11 @@ def make_way(chain: Chain, tier: Tier, name: str) -> None:
     """Evict what a build of unknown size has left no room for; what cannot be is only told."""
     if not tier.space.limited or not isinstance(tier.backend, LocalBackend):
         return
+    mount = tier.backend.mount
     try:
-        available = measured(tier).available(tier)
+        reserved = Reservations(mount).standing().values()
+        promised = sum((one.left(mount) for one in reserved), NOTHING)
+        available = measured(tier).available(tier, promised)
         if available is not None and available < 0:
             done = make_room(chain, tier, -available, name)
             if done.missing > 0:
