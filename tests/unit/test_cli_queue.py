@@ -61,7 +61,7 @@ def test_what_fails_is_an_error_and_is_counted(run, tmp_path):
     code, out, err = run("flush")
     assert (code, out) == (1, "")
     last = err.splitlines()[-1]
-    assert last.startswith("tieredstore: error: words: not promoted to far: tier 'far'")
+    assert last.startswith("tieredstore: error: words: not promoted to far: ")
     assert last.endswith("; it goes on waiting after 1 try that failed")
     assert "1 promote waits, 1 after they failed" in run("status")[1]
     code, out, _ = run("flush")

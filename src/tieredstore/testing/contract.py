@@ -118,6 +118,23 @@ class BackendContract(PublishingContract):
         thread.join(10)
         assert order == ["first lets go", "second has it"]
 
+    def test_a_note_beside_a_lease_is_there_for_all_until_it_is_taken_away(
+        self, contenders: tuple[Leasable, Leasable]
+    ) -> None:
+        one, other = contenders
+        if type(one).read_note is Leasable.read_note:
+            pytest.skip("keeps no notes beside leases")
+        assert other.read_note("data/set.build") == b""
+        for note in (b"first", b"x" * 8192, b"last"):
+            one.write_note("data/set.build", note)
+            assert other.read_note("data/set.build") == note
+        assert other.read_note("data/set.promote") == b""
+        with other.lease("data/set.build", 5, _ignore):
+            assert one.read_note("data/set.build") == b"last"
+        for _ in range(2):
+            one.write_note("data/set.build", b"")
+        assert other.read_note("data/set.build") == b""
+
 
 def _ignore(holder: str) -> None:
     """Nobody is told who holds the lease."""
