@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,10 +19,11 @@ from tieredstore.backend import Readable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.offline import OfflineBackend
 from tieredstore.errors import ConfigError, InvalidName, TieredStoreError, TierTimeout, reason
+from tieredstore.job_folders import PLACEHOLDER, JobFolders
 from tieredstore.limits import EXPECTED, Space, parse_size
 from tieredstore.names import Layout
 from tieredstore.tier import NEVER, Tier, check_pack, check_space
-from tieredstore.variables import Variables
+from tieredstore.variables import JOB, Variables, uses
 from tieredstore.workers import within
 
 REPO_LAYOUT: Final = Layout("{name}/{name}", ("{name}",))
@@ -141,6 +142,7 @@ class Source:
             deadline=float(row.get("deadline", 30.0)),
             populate=row.get("populate", False),
             pack=row.get("pack", NEVER),
+            jobs=self._jobs(row, backend, f"{where}: path"),
             space=space,
         )
 
@@ -192,6 +194,17 @@ class Source:
             return str(self.folder / Path(path).expanduser())
         except RuntimeError as error:  # ~nobody
             raise ConfigError(f"{where} is {path!r}: {error}") from None
+
+    def _jobs(self, row: Mapping[str, Any], backend: Readable, where: str) -> JobFolders | None:
+        """The folders that other jobs get by the same path, unless artifacts are to last there."""
+        path = row.get("path")
+        if not isinstance(path, str) or not uses(path, JOB) or row.get("durable", False):
+            return None
+        environment = {**self.machine.environment, JOB: PLACEHOLDER}
+        source = replace(self, machine=replace(self.machine, environment=environment))
+        template = source._path(path, where)  # noqa: SLF001 - its own, elsewhere
+        once = template.count(PLACEHOLDER) == 1
+        return JobFolders(template, backend.place) if once else None
 
     def _variables(self, where: str) -> Variables:
         return Variables(self.machine.environment, where)
