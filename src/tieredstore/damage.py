@@ -208,7 +208,7 @@ def _with_head(here: Located, others: Sequence[Located]) -> Located:
     for other in others:
         if other.head is None or not other.present:
             continue
-        look = partial(_fitting, here, other.head)
+        look = partial(_fitting, here, other)
         head = within(here.tier.deadline, look, f"tier {here.tier.name!r}")
         if head is not None:
             state = PARTIAL if _is_partial(here, head) else WHOLE
@@ -216,28 +216,27 @@ def _with_head(here: Located, others: Sequence[Located]) -> Located:
     raise CorruptData(f"{here.detail}, and no other tier has the head of this generation")
 
 
-def _fitting(here: Located, head: Head) -> Head | None:
+def _fitting(here: Located, other: Located) -> Head | None:
     """The head as this place should have it; ``None`` where it is of something else.
 
     The generation is known by its records, by its name in what is left of the head, or by all the
     rest of the head: of two generations' heads more than a few bytes differ.
     """
-    backend = here.tier.backend
+    backend, head = here.tier.backend, other.head
+    assert head is not None
     left = _read(backend, _head_path(here, head), MAX_HEAD)
     if left is None or _is_of_another_format(left):
         return None
-    named = head.generation.encode() in left
-    for data in (head.generation, ""):
-        candidate = replace(head, data=data, shards=None)
-        records = _read(
-            backend, backend.data_path(here.folder, candidate, RECORDS), head.records_size
-        )
-        if records is None:
-            continue
-        candidate = _with_shards(here, candidate)
-        if named or digest128(records) == head.records_digest or _alike(left, candidate.emit()):
-            return candidate
-    return None
+    data = head.generation if isinstance(backend, KeyedBackend) else ""
+    plain = replace(head, data=data, shards=None)
+    own = _with_shards(here, plain)
+    records = _read(backend, backend.data_path(here.folder, plain, RECORDS), head.records_size)
+    if head.generation.encode() in left or digest128(records or b"") == head.records_digest:
+        return own
+    whole = [own.emit()]
+    if own.shards is not None:  # they may be damaged too; their index follows from the records
+        whole.append(Packing.of(other.records()).head(plain).emit())
+    return own if any(_alike(left, each) for each in whole) else None
 
 
 def _alike(left: bytes, whole: bytes) -> bool:

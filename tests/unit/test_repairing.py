@@ -216,7 +216,18 @@ def test_a_manifest_alone_costs_no_data(place, made):
 def test_head_and_records_at_once_are_known_by_the_name_in_what_is_left(tmp_path, place, made):
     store, _ = made
     flip(place, key_of(place, HEAD), -2 % len(place.get(key_of(place, HEAD))))
-    place.put(key_of(place, RECORDS), b"")
+    place.drop(key_of(place, RECORDS))
+    repaired(store)
+    assert contents(tmp_path, place) == FILES
+
+
+def test_or_by_the_rest_of_it(tmp_path, place, made):
+    store, _ = made
+    head = key_of(place, HEAD)
+    for key in place.keys():  # noqa: SIM118
+        if "/.tieredstore" in key:
+            flip(place, key, 7)
+    flip(place, head, place.get(head).index(b"generation") + 20)
     repaired(store)
     assert contents(tmp_path, place) == FILES
 
