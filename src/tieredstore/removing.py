@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from tieredstore import queued
 from tieredstore.backend import Publishable
 from tieredstore.chain import Chain
 from tieredstore.errors import (
@@ -42,6 +43,8 @@ def remove(chain: Chain, name: str, tiers: list[Tier] | None) -> list[str]:
             f"{name}: removed from {', '.join(gone) or 'no tier'}, not from all "
             f"({'; '.join(left)}); do it again when those can be reached"
         )
+    if chain.tiers[0].name in gone:
+        queued.remove(chain.tiers[0], queued.entries(chain.tiers[0], name))
     if not gone:
         raise ArtifactNotFound(f"{name}: in no tier that it was to be removed from")
     return gone[::-1]

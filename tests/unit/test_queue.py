@@ -227,6 +227,13 @@ def test_taken_out_of_the_queue(store):
     assert store.flush() == []
 
 
+def test_what_is_removed_for_good_waits_no_more(store):
+    store.promote("set", "second")
+    store.queue_promote("set", "volume")
+    store.remove("set")
+    assert store.queued() == []
+
+
 def test_a_tier_that_the_configuration_has_no_more_is_said(world, store):
     store.queue_promote("set", "second")
     fewer = world.store("first", "volume")

@@ -7,6 +7,7 @@ credentials, ``heads.py`` for conditions.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -88,14 +89,16 @@ class S3Backend(KeyedBackend, Leasable):
         self.lagging = self.access.preset.lagging
         self.prefix = prefix
         self._opened: tuple[Objects, Heads, Uploads] | None = None
+        self._opening = threading.Lock()
         self.place = f"s3://{bucket}" + (f"/{prefix}" if prefix else "")
 
     def _open(self) -> tuple[Objects, Heads, Uploads]:
         """The clients, made when first asked for: a hit loads none of them."""
-        if self._opened is None:
-            objects = self.client()
-            self._opened = objects, Heads(objects), Uploads(self.access, objects)
-        return self._opened
+        with self._opening:  # several threads may ask at first
+            if self._opened is None:
+                objects = self.client()
+                self._opened = objects, Heads(objects), Uploads(self.access, objects)
+            return self._opened
 
     def client(self) -> Objects:
         """A client of the bucket: requests of our own where they do, and `other` behind them.
