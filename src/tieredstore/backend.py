@@ -85,6 +85,10 @@ class FileSource:
         """Open one file; `FileNotFoundError` where it is gone."""
         return self._backend.open(self._path_of(file))
 
+    def expect(self, file: str, offset: int, size: int) -> bool:  # noqa: ARG002
+        """Be told what this thread reads next of a file, in order; true where small pieces do."""
+        return False
+
     def close(self) -> None:
         """Let go of what is held for further reads; files may be opened again."""
 

@@ -145,6 +145,15 @@ class Copies:
                     assert isinstance(source, PackedSource)
                     source.ahead(files)
 
+    def expect(self, file: FileRecord, run: list[Block]) -> bool:
+        """Whether this thread may read a run block by block, and costs no more requests by that."""
+        for copy in self.alive[:1]:
+            if not copy.packed and copy.holds(file.path):
+                with suppress(OSError, TieredStoreError):  # the read itself will say so
+                    size = sum(b.length for b in run)
+                    return self._source(copy).expect(file.path, run[0].offset, size)
+        return False
+
     def fetch(self, file: FileRecord, blocks: list[Block], buffer: memoryview) -> list[bytes]:
         """Fill ``buffer`` with neighbouring blocks, compared with their digests where known.
 

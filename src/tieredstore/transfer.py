@@ -181,7 +181,7 @@ class Transfer:
         if file.held:
             self._count_reused(file.counted(run))
         else:
-            for group in groups(run, self._request(file)):
+            for group in groups(run, self._at_once(file, run)):
                 if self._stopped():
                     return
                 self._group(file, group)
@@ -219,6 +219,13 @@ class Transfer:
         """Bytes of a file that are read, and written, at once."""
         piece = 0 if self._staging is None else self._staging.piece(file.record.size)
         return piece or max(file.at_once, self._copies.request)
+
+    def _at_once(self, file: OpenFile, run: list[Block]) -> int:
+        """The same for one run: a block, which stays in a core's cache, where that may be."""
+        size = self._request(file)
+        if file.begun is None and len(run) > 1 and size == self._copies.request:
+            return BLOCK if self._copies.expect(file.record, run) else size
+        return size
 
     # -- bytes ----------------------------------------------------------------------------------
 

@@ -13,9 +13,10 @@ from tieredstore.backends.s3 import signing
 from tieredstore.backends.s3.access import Access, preset_of
 from tieredstore.backends.s3.bucket import Bucket
 from tieredstore.backends.s3.direct import Direct
-from tieredstore.backends.s3.objects import Objects
+from tieredstore.backends.s3.objects import Objects, ObjectSource
 from tieredstore.backends.s3.signing import Signer
 from tieredstore.backends.s3.wire import NoAnswer, Wire
+from tieredstore.errors import ArtifactChanged
 
 
 class Scripted:
@@ -185,3 +186,65 @@ def test_what_is_not_as_expected_is_asked_of_the_other_client(serve):
     assert [name for name, _ in other.asked] == ["get", "range", "range", "put", "stat", "get"]
     assert bytes(view) == bytes(5)
     assert server.connections == 1
+
+
+def partial_answer(data, begin, end, tag="x"):
+    head = f'HTTP/1.1 206 P\r\nContent-Length: {end - begin}\r\nETag: "{tag}"\r\n'
+    return head.encode() + b"Content-Range: bytes %d-%d/%d\r\n\r\n" % (begin, end - 1, len(data))
+
+
+def source_on(server):
+    access = Access("bucket", server.url, "us-east-1", None, preset_of(None, None))
+    access.anon = True
+    direct = Direct(access, "", Bucket(access, f"{server.url}/bucket"), lambda: Behind(access))
+    return ObjectSource(direct, "folder")
+
+
+def read_in_pieces(source, size, step):
+    whole = memoryview(bytearray(size))
+    for at in range(0, size, step):
+        with source.open("file") as reader:
+            assert reader.readinto(at, whole[at : at + step]) == step
+    return bytes(whole)
+
+
+def test_what_is_expected_comes_by_one_request_in_any_pieces(serve):
+    data = bytes(range(200))
+    server = serve([partial_answer(data, 0, 200), data[:70], data[70:]], [OK])
+    source = source_on(server)
+    assert source.expect("file", 0, 200)
+    assert read_in_pieces(source, 200, 50) == data
+    assert [b"range: bytes=0-199" in request for request in server.requests] == [True]
+    assert server.connections == 1
+
+
+def test_what_stops_coming_is_asked_for_piece_by_piece(serve):
+    data = bytes(range(200))
+    server = serve(
+        [partial_answer(data, 0, 200) + data[:60], b""],
+        [partial_answer(data, 50, 100) + data[50:100]],
+        [partial_answer(data, 100, 200) + data[100:]],
+    )
+    source = source_on(server)
+    assert source.expect("file", 0, 200)
+    assert read_in_pieces(source, 200, 50) == data
+    asked = [
+        request.partition(b"range: bytes=")[2].partition(b"\r")[0] for request in server.requests
+    ]
+    assert asked == [b"0-199", b"50-99", b"100-199"]
+    assert b'if-match: "x"' in server.requests[2]
+
+
+def test_another_version_is_not_taken_for_the_rest_of_an_object(serve):
+    data = bytes(range(200))
+    server = serve(
+        [partial_answer(data, 0, 200) + data[:60], b""],
+        [partial_answer(data, 50, 100, "y") + data[50:100]],
+    )
+    source = source_on(server)
+    assert source.expect("file", 0, 200)
+    with source.open("file") as reader:
+        view = memoryview(bytearray(50))
+        assert reader.readinto(0, view) == 50
+        with pytest.raises((ArtifactChanged, ValueError)):
+            reader.readinto(50, view)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import calendar
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from typing import Final, TypeVar
 
 from tieredstore.backend import FileStat
 from tieredstore.backends.s3.access import Access
 from tieredstore.backends.s3.bucket import Bucket
-from tieredstore.backends.s3.objects import Lost, Objects, missing
+from tieredstore.backends.s3.objects import Flow, Lost, Objects, missing
 from tieredstore.backends.s3.wire import Incoming, NoAnswer
 
 T = TypeVar("T")
@@ -29,8 +30,30 @@ _DATE: Final = "%a, %d %b %Y %H:%M:%S GMT"
 _NONE: Final[Mapping[str, str]] = {}
 
 
+class _Answered(Flow):
+    def __init__(self, answer: Incoming) -> None:
+        self._answer = answer
+        self.tag = answer.fields.get("etag", "")
+
+    def readinto(self, view: memoryview) -> bool:
+        """See `Flow.readinto`; the last bytes give the connection back."""
+        try:
+            self._answer.readinto(view)
+        except NoAnswer:
+            return False
+        if not self._answer.left:
+            self._answer.close()
+        return True
+
+    def close(self) -> None:
+        """See `Flow.close`."""
+        self._answer.close()
+
+
 class Direct(Objects):
     """Requests of our own to ``bucket``, and those of ``other`` where they do not do."""
+
+    flows = True
 
     def __init__(
         self, access: Access, prefix: str, bucket: Bucket, other: Callable[[], Objects]
@@ -70,13 +93,21 @@ class Direct(Objects):
 
     def range(self, path: str, offset: int, buffer: memoryview, tag: str) -> tuple[int, str]:
         """See `Objects.range`."""
-        fields = {"range": f"bytes={offset}-{offset + len(buffer) - 1}"}
-        if tag:
-            fields["if-match"] = tag
+        fields = _asked(offset, len(buffer), tag)
         found = self._ask(partial(_range, offset, buffer), "GET", path, fields)
         if found is None or (tag and found != tag):
             return self._other.range(path, offset, buffer, tag)
         return len(buffer), found
+
+    def flow(self, path: str, offset: int, size: int, tag: str) -> Flow | None:
+        """See `Objects.flow`."""
+        fields = _asked(offset, size, tag)
+        with suppress(NoAnswer):
+            answer = self._bucket.ask("GET", self.key(path), fields)
+            if _holds(answer, offset, size) and tag in {"", answer.fields.get("etag", "")}:
+                return _Answered(answer)
+            answer.close()
+        return None
 
     def put(self, path: str, data: Body) -> str:
         """See `Objects.put`."""
@@ -128,12 +159,23 @@ def _small(path: str, limit: int, answer: Incoming) -> tuple[bytes, str] | None:
 
 
 def _range(offset: int, buffer: memoryview, answer: Incoming) -> str | None:
-    asked = f"bytes {offset}-{offset + len(buffer) - 1}"
-    found = answer.fields.get("content-range", "").partition("/")[0]
-    if answer.status != _PARTIAL or found != asked or answer.left != len(buffer):
+    if not _holds(answer, offset, len(buffer)):
         return None
     answer.readinto(buffer)
     return answer.fields.get("etag", "")
+
+
+def _asked(offset: int, size: int, tag: str) -> dict[str, str]:
+    """The fields that ask for a range."""
+    fields = {"range": f"bytes={offset}-{offset + size - 1}"}
+    return {**fields, "if-match": tag} if tag else fields
+
+
+def _holds(answer: Incoming, offset: int, size: int) -> bool:
+    """Whether an answer brings the very range."""
+    found = answer.fields.get("content-range", "").partition("/")[0]
+    right = answer.status == _PARTIAL and found == f"bytes {offset}-{offset + size - 1}"
+    return right and answer.left == size
 
 
 def _written(answer: Incoming) -> str | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import re
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from tieredstore.backend import FileReader, FileSource, FileStat
@@ -25,7 +26,15 @@ class Lost(Exception):
 
 
 class Objects(ABC):
-    """The objects below one prefix of a bucket; paths are relative to it."""
+    """The objects below one prefix of a bucket; paths are relative to it.
+
+    Attributes
+    ----------
+    flows : bool
+        Whether `flow` gives anything.
+    """
+
+    flows = False
 
     def __init__(self, access: Access, prefix: str) -> None:
         self._access = access
@@ -72,6 +81,16 @@ class Objects(ABC):
             When the object is another version now.
         """
 
+    def flow(self, path: str, offset: int, size: int, tag: str) -> Flow | None:  # noqa: ARG002
+        """Bytes of an object, of the version ``tag`` where one is given, to be read in pieces.
+
+        Returns
+        -------
+        Flow or None
+            ``None`` where each piece is better asked for by itself.
+        """
+        return None
+
     @abstractmethod
     def put(self, path: str, data: bytes | memoryview) -> str:
         """Write a whole object and give its ETag, as `create` and `replace` do."""
@@ -103,20 +122,59 @@ class Objects(ABC):
         self.delete([path])
 
 
+class Flow(ABC):
+    """Bytes of one object on their way.
+
+    Attributes
+    ----------
+    tag : str
+        The object's ETag.
+    """
+
+    tag: str
+
+    @abstractmethod
+    def readinto(self, view: memoryview) -> bool:
+        """Fill memory with the next bytes; false where they have stopped coming."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of it; what has not been read does not come."""
+
+
+class _Coming(threading.local):
+    """What a thread reads next of an object, and the answer that brings it."""
+
+    path = ""
+    at = end = 0
+    flow: Flow | None = None
+
+
 class ObjectReader(FileReader):
     """Reads ranges of one version of an object: the one that the first answer shows."""
 
-    def __init__(self, objects: Objects, path: str, tags: dict[str, str]) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        path: str,
+        tags: dict[str, str],
+        flowing: Callable[[str, int, memoryview], Flow | None] | None = None,
+    ) -> None:
         self._objects = objects
         self._path = path
         self._tags = tags
+        self._flowing = flowing
 
     def readinto(self, offset: int, buffer: memoryview) -> int:
         """See `FileReader.readinto`."""
         if not len(buffer):
             return 0
-        expected = self._tags.get(self._path, "")
-        size, tag = self._objects.range(self._path, offset, buffer, expected)
+        flow = self._flowing and self._flowing(self._path, offset, buffer)
+        if flow:
+            size, tag = len(buffer), flow.tag
+        else:
+            expected = self._tags.get(self._path, "")
+            size, tag = self._objects.range(self._path, offset, buffer, expected)
         if tag and self._tags.setdefault(self._path, tag) != tag:
             raise ArtifactChanged(f"{self._objects.place}/{self._path}: changed while it was read")
         return size
@@ -129,11 +187,45 @@ class ObjectSource(FileSource):
         self._objects = objects
         self._folder = folder
         self._tags: dict[str, str] = {}
+        self._coming = _Coming()
 
     def open(self, file: str) -> FileReader:
         """See `FileSource.open`."""
-        path = f"{self._folder}/{file}" if self._folder else file
-        return ObjectReader(self._objects, path, self._tags)
+        return ObjectReader(self._objects, self._path(file), self._tags, self._flowing)
+
+    def expect(self, file: str, offset: int, size: int) -> bool:
+        """See `FileSource.expect`."""
+        self._drop()
+        if not self._objects.flows:
+            return False
+        coming = self._coming
+        coming.path, coming.at, coming.end = self._path(file), offset, offset + size
+        return True
+
+    def _path(self, file: str) -> str:
+        return f"{self._folder}/{file}" if self._folder else file
+
+    def _flowing(self, path: str, offset: int, buffer: memoryview) -> Flow | None:
+        """The answer that has filled the buffer; ``None`` where that has to be asked for."""
+        coming, end = self._coming, offset + len(buffer)
+        if path != coming.path or offset != coming.at or end > coming.end:
+            return None
+        coming.at = end
+        flow = coming.flow
+        if flow is None:
+            tag = self._tags.get(path, "")
+            flow = coming.flow = self._objects.flow(path, offset, coming.end - offset, tag)
+            if flow is None:
+                return None
+        if flow.readinto(buffer):
+            return flow
+        self._drop()  # and what follows is asked for anew
+        return None
+
+    def _drop(self) -> None:
+        flow, self._coming.flow = self._coming.flow, None
+        if flow is not None:
+            flow.close()
 
 
 def missing(path: str) -> FileNotFoundError:

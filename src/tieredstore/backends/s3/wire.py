@@ -57,7 +57,6 @@ class Wire:
         self._context: ssl.SSLContext | None = None
         self._idle: list[_Connection] = []
         self._process = os.getpid()
-        weakref.finalize(self, _close_all, self._idle)
 
     def ask(
         self,
@@ -109,7 +108,6 @@ class Wire:
     def _taken(self) -> _Connection:
         if self._process != os.getpid():  # a forked child must not talk on its parent's sockets
             self._idle, self._process = [], os.getpid()
-            weakref.finalize(self, _close_all, self._idle)
         with suppress(IndexError):
             return self._idle.pop()
         plain = socket.create_connection(self._address, CONNECT)
@@ -132,10 +130,11 @@ class Wire:
 
 
 class _Connection:
-    """One socket, and memory for the heads of its answers."""
+    """A socket, closed at the latest with this object, and memory for the heads of answers."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self.close = weakref.finalize(self, _close, sock)
         self.head = bytearray(_HEAD)
 
     def send(self, head: bytes, body: memoryview) -> None:
@@ -162,11 +161,6 @@ class _Connection:
         if not got:
             raise ConnectionResetError("the server closed the connection")
         return got
-
-    def close(self) -> None:
-        """Let go of the socket."""
-        with suppress(OSError):
-            self._socket.close()
 
 
 class Incoming:
@@ -265,6 +259,6 @@ def _parsed(head: str) -> tuple[int, dict[str, str]]:
     return int(code), fields
 
 
-def _close_all(connections: list[_Connection]) -> None:
-    for connection in connections:
-        connection.close()
+def _close(sock: socket.socket) -> None:
+    with suppress(OSError):
+        sock.close()
