@@ -121,6 +121,7 @@ def template(tmp_path: Path, text: str) -> Path:
     return path
 
 
+MACRO = "{% set x %}{{ values.v }}{% endset %}{% macro m() %}echo {{ caller() }}{% endmacro %}"
 EVIL = "$(touch owned); `touch owned`\n' \" touch owned #"
 
 
@@ -155,8 +156,10 @@ def test_a_value_that_could_break_out_is_refused(tmp_path: Path, text: str) -> N
         "x={{ values.v }}; echo $x",
         "{% macro say(x) %}echo {{ x }}{% endmacro %}{{ say(values.v) }}",
         "{% set all %}echo {{ values.v }}{% endset %}{{ all }}",
-        "{% for v in [values.v, values.v] %}echo {{ v|upper }} a'b'{{ v }}\n{% endfor %}",
-        "echo {{ values.v ~ values.v }} {{ [values.v] }} {{ {'a': values.v}['a'] }}",
+        "{% for v in [values.v, values.v] %}echo {{ v }} a'b'{{ v }}\n{% endfor %}",
+        "echo {{ [values.v, 1, true] }} {{ {'a': values.v}['a'] }} {{ 'lit' ~ 1 }}",
+        MACRO + "{% call m() %}{{ x ~ ' ' ~ x|upper }} {{ '%s'|format(x) }}{% endcall %}",
+        "{% if values.v and values.v != 'x' %}echo {{ values.v if values.v in [values.v] }}{% endif %}",
         "(cd . && echo $(echo {{ values.v }}))",
     ],
 )
@@ -180,6 +183,20 @@ def test_elsewhere_it_is_quoted(tmp_path: Path, text: str) -> None:
         ("{% import 'os' as os %}", "os"),
         ("{{ lipsum.__globals__['os'].system('touch owned') }}", "unsafe|attribute"),
         ("{{ values.missing }}", "missing"),
+        ("{{ values.v ~ 'x' }}", "joined"),
+        ("{{ values.v|upper }}", "changed"),
+        ("{{ values.v|e }}", "changed"),
+        ("{{ values.v|safe }}", "changed"),
+        ("{{ [values.v]|join }}", "changed"),
+        ("{{ '%s'|format(values.v) }}", "changed"),
+        ("{{ values.v|tojson }}", "JSON"),
+        ("{{ values.v|list }}", "iterable"),
+        ("{{ values.v|attr('_text') }}", "_text|unsafe"),
+        ("{{ [values.v]|map(attribute='_text')|first }}", "_text|unsafe"),
+        ("{{ directives[0]|string }}", "changed"),
+        ("{% set x %}{{ values.v }}{% endset %}{{ x|replace('0', '7') }}", "changed"),
+        ("{% set x %}{{ values.v }}{% endset %}{{ x|reverse }}", "changed"),
+        ("{{ values.v|pprint }}{{ nothing }}", "nothing"),
         ("{{ nothing }}", "nothing"),
         ("{{ values.n }}", "nothing"),
         ("{{ values }}", "table"),
@@ -206,10 +223,20 @@ def test_a_template_of_ones_own_extends_the_base_and_fills_directives(tmp_path: 
     )
     job = Job("j", ("echo", "a b"), values={"say": 'it\'s "x" \\'})
     text = slurm.render(job, own).text
+    assert "<a value>" not in text
     assert text.startswith("#!/bin/bash\n#SBATCH --job-name=")
     assert '#SBATCH --comment="it\'s \\"x\\" \\\\"\n' in text
     assert "echo included\n" in text
     assert "run echo 'a b' 'it'" in text
+
+
+def test_keys_of_tables_are_plain_words(tmp_path: Path) -> None:
+    for values in ({EVIL: 1}, {"a": [{EVIL: 1}]}):
+        with pytest.raises(InvalidJob, match=r"values.*key"):
+            slurm.render(Job("j", ("true",), values=values))
+    text = "{% for k, v in values|dictsort %}{{ k }}={{ v }}\n{% endfor %}"
+    script = slurm.render(Job("j", ("true",), values={"a": "b c"}), template(tmp_path, text))
+    assert script.text == "a='b c'\n"
 
 
 # -- jobs ---------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """Jobs to scripts: templates, sandboxed, in which every value comes out as a quoted word.
 
-A value does not become text while the template runs: a mark stands for it. When the whole script
-is there, the context of each mark says how its value is written: as one word of bash, as a value of
-an ``#SBATCH`` line, or not at all. So a template that forgets to quote, or puts a value between
-quotes of its own, cannot be broken out of.
+A template has no value's text (see ``given``): where it puts one out, a mark stands for it. When
+the whole script is there, the context of each mark says how its value is written: as one word of
+bash, as a value of an ``#SBATCH`` line, or not at all. So a template that forgets to quote, or puts
+a value between quotes of its own, cannot be broken out of.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from datasets_prep.errors import InvalidJob, reason
 from datasets_prep.slurm import directives, quoting
 from datasets_prep.slurm.contexts import Context, contexts
+from datasets_prep.slurm.given import Directive, Value, given, option_of, text_of
 from datasets_prep.slurm.job import Job
-from datasets_prep.slurm.quoting import Fillable
 
 if TYPE_CHECKING:
     import jinja2.sandbox
@@ -84,7 +84,7 @@ def render(job: Job, template: str | os.PathLike[str] | None = None) -> Script:
         page = _environment(values, template).get_template(
             BASE if template is None else os.path.basename(called)
         )
-        text = page.render(_given(job))
+        text = page.render(given(job))
     except jinja2.TemplateNotFound as error:
         raise InvalidJob(f"{called}: no template {error.name} beside it") from None
     except jinja2.TemplateSyntaxError as error:
@@ -108,7 +108,7 @@ def _environment(
         loader=jinja2.ChoiceLoader(loaders),
         undefined=jinja2.StrictUndefined,
         finalize=_marking(values),
-        autoescape=True,  # so that text of the template itself can be told from values
+        autoescape=False,  # it is no HTML
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -116,69 +116,30 @@ def _environment(
 
 
 def _marking(values: list[Any]) -> Callable[[Any], Any]:
-    """What Jinja2 calls with each value that a template puts out."""
+    """What Jinja2 calls with everything that a template puts out."""
     from jinja2 import TemplateError, Undefined
-    from markupsafe import Markup
 
     def mark(value: Any) -> Any:
-        if isinstance(value, Markup):
-            return value  # text of a macro or a block: its values are marks already
-        if isinstance(value, Undefined):
-            str(value)  # raises, and says which one
+        if isinstance(value, str | Undefined):
+            return value  # text of the template itself; or it is said what is not there
         if value is None or isinstance(value, Mapping):
             what = "nothing" if value is None else "a table"
             raise TemplateError(f"a value is {what}, expected a text, a number or a list of them")
         values.append(value)
-        return Markup(f"{_MARK}{len(values) - 1}\1")  # noqa: S704 - it is a mark
+        return f"{_MARK}{len(values) - 1}\1"
 
     return mark
-
-
-def _given(job: Job) -> dict[str, Any]:
-    """What templates see: plain data, and nothing that could do anything."""
-    plain = {name: getattr(job, name) for name in job.__slots__}
-    plain["folder"] = directives.folder(job)
-    plain["environment"] = {k: Fillable(v) for k, v in job.environment.items()}
-    plain["command"] = (
-        [Fillable(part) for part in job.command] if isinstance(job.command, tuple) else job.command
-    )
-    plain["staging"] = {
-        "config": job.staging.config,
-        "restore": [
-            {"name": Fillable(r.name), "files": Fillable(",".join(r.files))}
-            for r in job.staging.restore
-        ],
-        "promote": [
-            {
-                "name": Fillable(p.name),
-                "path": Fillable(p.path),
-                "when": p.when,
-                "replace": p.replace,
-            }
-            for p in job.staging.promote
-        ],
-    }
-    del plain["values"]  # a table has a method of that name
-    options = [_Directive(*option) for option in directives.of(job)]
-    return {"job": plain, "directives": options, "values": job.values}
-
-
-class _Directive:
-    """An option of sbatch; what it puts out is a whole line's worth."""
-
-    __slots__ = ("name", "value")
-
-    def __init__(self, name: str, value: str | None) -> None:
-        self.name = name
-        self.value = value
 
 
 def _filled(text: str, values: Sequence[Any], called: str) -> str:
     """The script, with its values where the marks stand."""
     marks = [int(match[1]) for match in _PLACE.finditer(text)]
     found = contexts(_PLACE.sub(_MARK, text), _MARK)
-    if len(found) != len(marks) or text.count(_MARK) != len(marks):
-        raise InvalidJob(f"{called}: a value stands after a backslash, expected among plain words")
+    spoilt = text.count(_MARK) != len(marks) or any(n >= len(values) for n in marks)
+    if spoilt or len(found) != len(marks):
+        raise InvalidJob(
+            f"{called}: a value stands after a backslash or is changed, expected plain words"
+        )
     written = iter(
         [_written(values[n], where, called) for n, where in zip(marks, found, strict=True)]
     )
@@ -202,20 +163,22 @@ def _written(value: Any, where: Context, called: str) -> str:
 
 
 def _in_directive(value: Any) -> str:
-    if isinstance(value, _Directive):
-        said = "" if value.value is None else f"={quoting.directive(value.value)}"
-        return f"--{value.name}{said}"
+    if isinstance(value, Directive):
+        name, text = option_of(value)
+        return f"--{name}" if text is None else f"--{name}={quoting.directive(text)}"
     return quoting.directive(_text(value))
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
+    if isinstance(value, Value):
+        return text_of(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, int | float):
-        return str(value).lower() if isinstance(value, bool) else str(value)
+        return str(value)
     raise ValueError(f"is a {type(value).__name__}, expected a text or a number")
 
 
 def _short(value: Any) -> str:
-    shown = repr(value)
+    shown = repr(text_of(value) if isinstance(value, Value) else value)
     return shown if len(shown) < 60 else f"{shown[:57]}…"  # noqa: PLR2004
