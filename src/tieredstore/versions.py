@@ -104,7 +104,9 @@ class Versions:
             try:
                 with beneath.opened(beneath.open_folder(area, name)) as made:
                     beneath.write_small(made, _VALUE, data)
-                    beneath.syncfs(made)
+                    with beneath.opened(beneath.open_file(made, _VALUE)) as file:
+                        os.fsync(file)  # no syncfs: others may have gigabytes to be flushed
+                    os.fsync(made)
                 os.rename(name, number, src_dir_fd=area, dst_dir_fd=fd)
             except OSError as error:
                 beneath.delete_tree(area, name)

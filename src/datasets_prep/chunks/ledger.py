@@ -33,16 +33,16 @@ class Ledger:
     """
 
     def __init__(self, store: TieredStore, plan: Plan) -> None:
-        self._store = store
-        self._plan = plan
+        self._reporter: Reporter = store.reporter
+        self._folders = [f"{plan.run}/chunks/gpu{number}" for number in range(len(plan.slices))]
+        self._records = [store.record(f"{folder}/completed.json") for folder in self._folders]
 
     def read(self) -> dict[str, Entry]:
         """What is said of each chunk, by its artifact's name."""
         found: dict[str, Entry] = {}
-        for number in range(len(self._plan.slices)):
-            value = self._store.record(self._name(number)).read()
+        for folder, record in zip(self._folders, self._records, strict=True):
+            value = record.read()
             rows = value if isinstance(value, dict) else {}
-            folder = f"{self._plan.run}/chunks/gpu{number}"
             found.update({f"{folder}/{k}": v for k, v in rows.items() if isinstance(v, dict)})
         return found
 
@@ -64,9 +64,6 @@ class Ledger:
         """A chunk that was being made here has been given up."""
         self._write(chunk, lambda _: None)
 
-    def _name(self, number: int) -> str:
-        return f"{self._plan.run}/chunks/gpu{number}/completed.json"
-
     def _write(self, chunk: Chunk, entry: Callable[[Entry], Entry | None]) -> None:
         def change(rows: Any) -> dict[str, Entry]:
             rows = rows if isinstance(rows, dict) else {}
@@ -74,11 +71,11 @@ class Ledger:
             after = entry(before if isinstance(before, dict) else {})
             return dict(sorted({**rows, **({} if after is None else {chunk.label: after})}.items()))
 
-        reporter: Reporter = self._store.reporter
+        record = self._records[chunk.slice]
         try:
-            self._store.record(self._name(chunk.slice)).update(change)
+            record.update(change)
         except (OSError, TieredStoreError) as error:  # only told: the chunk itself is what counts
-            reporter.skipped("record", f"{self._name(chunk.slice)}: {error}")
+            self._reporter.skipped(record.tier.name, f"{record.name}: {error}")
 
 
 def _tries(row: Entry) -> int:

@@ -24,8 +24,8 @@ from datasets_prep.chunks.parquet import concatenate
 from datasets_prep.chunks.phases import LOG
 from datasets_prep.chunks.plan import Chunk, Plan
 from datasets_prep.chunks.telling import SILENT, ChunkReporter
-from datasets_prep.errors import ChunksFailed, MergeError
-from tieredstore import ArtifactNotFound, Recipe, TieredStore
+from datasets_prep.errors import ChunksFailed
+from tieredstore import ArtifactNotFound, CorruptData, Recipe, TieredStore
 
 PREPARER: Final = "datasets_prep.chunks.merge"
 VERSION: Final = "1"
@@ -274,21 +274,14 @@ class Merge:
         return merged
 
     def _fetched(self, chunks: Sequence[Chunk]) -> list[_Part]:
-        """Bring chunks up to the first tier, a few at a time, each verified there."""
+        """Bring chunks up to the first tier, a few at a time."""
         with ThreadPoolExecutor(_AHEAD) as pool:
             return list(pool.map(self._fetch, chunks))
 
     def _fetch(self, chunk: Chunk) -> _Part:
         name = chunk.artifact(self._plan.run)
         first = self._store.tiers[0].name
-        got = self._store.restore(name)
-        [verified] = self._store.verify(name, [first])
-        if not verified.ok:
-            raise MergeError(
-                f"{name}: damaged in {first} ({'; '.join(verified.problems)}); "
-                f"run tieredstore verify --repair {name}, or make it again"
-            )
-        with got:
+        with self._store.restore(name) as got:
             located = next(w for w in self._store.locate(name) if w.tier.name == first)
             if located.head is None:
                 raise ArtifactNotFound(f"{name}: was taken away while it was merged")
@@ -302,8 +295,9 @@ class Merge:
         pairs = [(part, file) for part, files in group.items() for file in files]
         rows = 0
         if kind.how == _BINARY:
-            self._store.compose(name, [(part.name, file) for part, file in pairs], recipe)
+            self._compose(name, pairs, recipe)
         elif kind.how == _PARQUET:
+            self._mend(group)  # pyarrow does not compare what it reads
             with self._store.create_file(name, recipe) as stage:
                 rows = concatenate([part.path / file for part, file in pairs], stage.file)
                 stage.facts["rows"] = rows
@@ -313,6 +307,24 @@ class Merge:
         self._store.promote(name)
         return rows
 
+    def _compose(self, name: str, pairs: Sequence[tuple[_Part, str]], recipe: Recipe) -> None:
+        named = [(part.name, file) for part, file in pairs]
+        try:
+            self._store.compose(name, named, recipe)
+        except CorruptData:
+            self._mend(dict.fromkeys(part for part, _ in pairs))
+            self._store.compose(name, named, recipe)
+
+    def _mend(self, parts: Iterable[_Part]) -> None:
+        """Compare chunks with their manifests; take what is damaged from other tiers.
+
+        Raises
+        ------
+        TieredStoreError
+            When no tier has what a damaged one lacks.
+        """
+        self._store.repair([part.name for part in parts], [self._store.tiers[0].name])
+
     def _side_by_side(self, target: Path, kind: _Kind, pairs: Sequence[tuple[_Part, str]]) -> None:
         """Copy files under their own names; those of one name go to a folder for each chunk."""
         inner = [file.removeprefix(f"{kind.stem}/") for _, file in pairs]
@@ -320,6 +332,7 @@ class Merge:
         for (part, file), name in zip(pairs, inner, strict=True):
             path = target / part.chunk.label / name if clash else target / name
             path.parent.mkdir(parents=True, exist_ok=True)
+            # compared as it is read, and taken from another tier where it is damaged
             with self._store.open_stream(part.name, file) as source, path.open("wb") as copy:
                 shutil.copyfileobj(source, copy, 1 << 20)
 

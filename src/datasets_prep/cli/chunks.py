@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -32,6 +33,9 @@ def add(verbs: Verbs) -> None:
     _add_run(group)
     status = group.add(_status, "status", "how a run goes, over all machines that work on it")
     _add_which(status)
+    status.add_argument(
+        "--follow", metavar="TIME", type=_duration, help="again each 10s, until all is done"
+    )
     status.add_argument("--json", action="store_true", help="one JSON document on stdout")
     merge = group.add(_merge, "merge", "merge the chunks of a run into final datasets")
     _add_which(merge)
@@ -142,11 +146,15 @@ def _run(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     console = Console()
     store = _opened(args, console)
-    found = chunks.progress(store, chunks.existing(store, args.phase, args.start))
-    text = [json.dumps(found.to_json())] if args.json else lines(found)
-    for each in text:
-        console.line(each)
-    return DONE
+    plan = chunks.existing(store, args.phase, args.start)
+    while True:
+        found = chunks.progress(store, plan)
+        text = [json.dumps(found.to_json())] if args.json else lines(found)
+        for each in text:
+            console.line(each)
+        if args.follow is None or found.done == found.total:
+            return DONE
+        time.sleep(args.follow)
 
 
 def _merge(args: argparse.Namespace) -> int:

@@ -128,14 +128,25 @@ def test_chunks_are_kept_for_a_while(project: Project) -> None:
     assert "already merged" in said
 
 
-def test_a_chunk_that_was_damaged_is_never_merged(project: Project) -> None:
+def test_a_chunk_that_was_damaged_is_mended_from_another_tier(project: Project) -> None:
     assert project.run("--merge", "none")[0] == 0
     path = project.folder / "data/phase1_0/chunks/gpu0/chunk_00000-00009/data.bin"
     path.write_bytes(b"x" * path.stat().st_size)
     code, said = project.call("merge", "--phase", "1")
+    assert code == 0, said
+    assert project.merged() == items()
+
+
+def test_a_chunk_that_is_damaged_everywhere_is_never_merged(tables: Project) -> None:
+    assert tables.run("--merge", "none", "--workers", "1")[0] == 0
+    for folder in ("data", "volume"):
+        path = tables.folder / folder / "phase1_0/chunks/gpu0/chunk_00010-00019/rows_10.parquet"
+        path.write_bytes(path.read_bytes()[:-100] + bytes(100))
+    code, said = tables.call("merge", "--phase", "1")
     assert code == 1
-    assert "chunk_00000-00009: damaged in local" in said
-    assert not datasets(project, "dataset*gpu0*")
+    assert "chunk_00010-00019" in said
+    assert "rows_10.parquet" in said
+    assert not datasets(tables, "dataset*")
 
 
 # -- Parquet by itself ---------------------------------------------------------------------------
