@@ -31,7 +31,7 @@ from tieredstore.packing import Packing
 from tieredstore.records import Records
 from tieredstore.reporter import Reporter
 from tieredstore.runs import OpenFile
-from tieredstore.tier import ABSENT, PARTIAL, Located, Tier
+from tieredstore.tier import ABSENT, DAMAGED, PARTIAL, Located, Tier
 from tieredstore.transfer import Moved, Transfer
 from tieredstore.verifying import FAILED, READ_ONLY, REPAIRED, Repair, Verified, verify_copy
 from tieredstore.workers import PUBLISH_DEADLINE, within
@@ -103,6 +103,8 @@ class Mending:
         located = self._chain.locate(self._name)
         here = next(w for w in located if w.tier is tier)
         others = [w for w in located if w.tier is not tier]
+        if here.head is None and here.state != DAMAGED:
+            return None  # dropped, being replaced, or the tier is gone
         if here.head is not None and here.head.generation != found.generation:
             return None
         self._check_place(here)
