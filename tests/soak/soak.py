@@ -18,6 +18,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import statistics
@@ -64,18 +65,33 @@ class Process:
     number: int
     process: subprocess.Popen
     samples: list = field(default_factory=list)
+    kinds: Counter = field(default_factory=Counter)
 
     def measure(self, at):
         with suppress(OSError, ValueError):
             proc = Path("/proc", str(self.process.pid))
             rss = int((proc / "statm").read_text().split()[1]) * PAGE
-            self.samples.append(Sample(at, rss, len(os.listdir(proc / "fd"))))
+            files = os.listdir(proc / "fd")
+            self.samples.append(Sample(at, rss, len(files)))
+            self.kinds = Counter(map(_kind, self._links(proc, files)))
+
+    @staticmethod
+    def _links(proc, files):
+        for file in files:
+            with suppress(OSError):
+                yield os.readlink(proc / "fd" / file)
 
     def thirds(self, what):
         """The means of the second and the last third of the run."""
         values = [getattr(s, what) for s in self.samples]
         third = max(1, len(values) // 3)
         return statistics.mean(values[third : 2 * third]), statistics.mean(values[-third:])
+
+
+def _kind(link):
+    """What an open file is: ``socket``, ``pipe``, or the name that it has among its siblings."""
+    kind = link.partition(":")[0]
+    return re.sub(r"[0-9a-f]{6,}|[0-9]+", "#", kind.partition("soak-")[2] or kind)
 
 
 class Soak:
@@ -256,7 +272,8 @@ class Soak:
             rss, files = worker.thirds("rss"), worker.thirds("files")
             lines.append(
                 f"worker {worker.number}: memory {rss[0] / 2**20:.1f} MiB in the second third, "
-                f"{rss[1] / 2**20:.1f} in the last; open files {files[0]:.1f}, {files[1]:.1f}"
+                f"{rss[1] / 2**20:.1f} in the last; open files {files[0]:.1f}, {files[1]:.1f}, "
+                f"in the end {dict(worker.kinds.most_common())}"
             )
         return lines
 
