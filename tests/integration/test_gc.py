@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,7 +25,7 @@ from tieredstore.backends.local import LocalBackend
 from tieredstore.cli import run
 
 SECONDS = float(os.environ.get("TIEREDSTORE_TEST_GC_SECONDS", "6"))
-PROCESSES = 16
+PROCESSES, KILLS = 16, max(4, int(SECONDS))
 HERE = Path(__file__).parent
 
 
@@ -189,7 +192,7 @@ def build(stage):
     time.sleep(choose.random() / 10)
 done = failed = 0
 print("ready", flush=True)
-until = time.monotonic() + float(sys.stdin.readline())
+until = float(sys.stdin.readline())
 while time.monotonic() < until:
     name, tag = f"set{choose.randrange(4)}", f"t{choose.randrange(3)}"
     recipe = {"tag": tag}
@@ -219,61 +222,88 @@ print(done, failed)
 """
 
 
-def test_beside_live_work_nothing_is_lost(tmp_path, looking):
-    """Sixteen processes, some of them killed now and then, and a collector with no grace."""
-    chosen = random.Random(7)
-    store = TieredStore(
-        [
-            *(Tier(str(n), LocalBackend(str(tmp_path / str(n)))) for n in range(4)),
-            Tier("below", LocalBackend(str(tmp_path / "below")), durable=True),
-        ]
-    )
-    for name in ("set0", "set1", "set2", "set3"):
-        make(store, name, "t0")
-        store.promote(name)
+NAMES = ("set0", "set1", "set2", "set3")
 
-    def start(number):
-        command = [sys.executable, "-c", WORKER, str(tmp_path), str(number)]
+
+class Crowd:
+    """Processes that work on four first tiers and one below; some are killed and begun anew."""
+
+    def __init__(self, root):
+        self.root, self.until = root, 0.0
+        self.killed, self.chosen = 0, random.Random(7)
+        self.workers = {number: self.start(number) for number in range(PROCESSES)}
+
+    def start(self, number):
+        command = [sys.executable, "-c", WORKER, str(self.root), str(number)]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
-    def begin(worker, seconds):
-        assert worker.stdout.readline() == "ready\n"
-        worker.stdin.write(f"{max(0.1, seconds)}\n")
+    def begin(self, worker):
+        worker.stdin.write(f"{self.until}\n")  # by a clock that all processes have in common
         worker.stdin.flush()
 
-    workers = {n: start(n) for n in range(PROCESSES)}
-    for worker in workers.values():
-        begin(worker, SECONDS)
-    until = time.monotonic() + SECONDS
-    killed, dropped = [], 0
-    while time.monotonic() < until:
-        for found in store.collect(grace=0.5):
-            assert found.failed == ""
-            dropped += len(found.dropped)
-        number = chosen.randrange(PROCESSES // 2)  # the others live to the end
-        if time.monotonic() < until - 1 and len(killed) < 4:
-            workers[number].kill()
-            workers[number].communicate()
-            killed.append(number)
-            workers[number] = start(number)
-            begin(workers[number], until - time.monotonic())
-    said = {n: worker.communicate(timeout=60) for n, worker in workers.items()}
-    assert [n for n, worker in workers.items() if worker.returncode] == [], said
-    done = sum(int(out.split()[0]) for out, _ in said.values())
-    errors = [line for _, error in said.values() for line in error.splitlines()]
-    assert done >= PROCESSES
+    def begin_all(self):
+        for worker in self.workers.values():
+            assert worker.stdout.readline() == "ready\n"
+        self.until = time.monotonic() + SECONDS
+        for worker in self.workers.values():
+            self.begin(worker)
+
+    def kill_one(self):
+        number = self.chosen.randrange(PROCESSES // 2)  # the others live to the end
+        self.workers[number].kill()
+        self.workers[number].communicate()
+        self.workers[number] = self.start(number)
+        self.begin(self.workers[number])
+        self.killed += 1
+
+    def ended(self):
+        """How much was done, and what failed."""
+        said = [worker.communicate(timeout=60) for worker in self.workers.values()]
+        assert {worker.returncode for worker in self.workers.values()} == {0}, said
+        done = sum(int(out.split()[-2]) for out, _ in said)
+        return done, [line for _, error in said for line in error.splitlines()]
+
+
+@pytest.fixture
+def memory():
+    """A folder in memory where there is one: publications flush the file system all the time."""
+    shared = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=shared if shared.is_dir() else None))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_beside_live_work_nothing_is_lost(memory, looking):
+    """Sixteen processes, some of them killed now and then, and a collector with half a second."""
+    places = [memory / str(n) for n in range(4)]
+    below = Tier("below", LocalBackend(str(memory / "below")), durable=True)
+    store = TieredStore([*(Tier(path.name, LocalBackend(str(path))) for path in places), below])
+    for name in NAMES:
+        make(store, name, "t0")
+        store.promote(name)
+    crowd, dropped = Crowd(memory), 0
+    crowd.begin_all()
+    while time.monotonic() < crowd.until:
+        collected = store.collect(grace=0.5)
+        assert [found.failed for found in collected] == [""] * 5
+        dropped += sum(len(found.dropped) for found in collected)
+        if time.monotonic() < crowd.until - 1 and crowd.killed < KILLS:
+            crowd.kill_one()
+    done, errors = crowd.ended()
     # What is worked on is never gone under who works on it; to lose a race against others is.
     assert [line for line in errors if ".tieredstore/" in line] == []
-    for root in [tmp_path / str(n) for n in range(4)] + [tmp_path / "below"]:
-        store_at(root).collect(grace=0.0)
-        assert looking.left_over(root) == []
-        for path in root.glob("set*/.tieredstore.json"):
-            tag_of(root, path.parent.name)
-    for name in ("set0", "set1", "set2", "set3"):
-        assert (tmp_path / "below" / name / ".tieredstore.json").exists()
+    for place in [*places, memory / "below"]:
+        store_at(place).collect(grace=0.0)
+        assert looking.left_over(place) == []
+        for path in place.glob("set*/.tieredstore.json"):
+            tag_of(place, path.parent.name)
+    assert all((memory / "below" / name / ".tieredstore.json").exists() for name in NAMES)
+    assert done >= PROCESSES, errors
     assert dropped > 0
-    assert killed
+    assert crowd.killed > 0
+    said = f"{done} done, {len(errors)} lost races, {crowd.killed} killed, {dropped} dropped"
+    logging.getLogger(__name__).info(said)
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):

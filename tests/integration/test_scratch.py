@@ -174,10 +174,10 @@ with ScratchBackend(sys.argv[1]).lease("set.promote", 30, lambda _: None):
     time.sleep(float(sys.argv[2]))
 """
     first = users.python(ALICE, code, shared / "data", 0)
-    assert first.stdout == "0\n", first.stderr
+    assert float(first.stdout) < 15, first.stderr
     length = (shared / "data" / ".tieredstore" / "lease" / "length.json").read_text()
     done = users.python(BOB, code, shared / "data", 0)
-    assert done.stdout == "0\n", done.stderr
+    assert float(done.stdout) < 15, done.stderr
     assert (shared / "data" / ".tieredstore" / "lease" / "length.json").read_text() == length
 
 
