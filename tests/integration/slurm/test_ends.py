@@ -1,12 +1,17 @@
 """However a job ends, its results are promoted and its scratch is gone."""
 
+import os
+import random
 import sys
+import time
 from dataclasses import replace
 
 from datasets_prep import slurm as scripts
-from datasets_prep.slurm import Job, Promote, Staging
+from datasets_prep.slurm import Job, Promote, Restore, Staging
 
 PYTHON = sys.executable
+CANCELS = int(os.environ.get("DATASETS_PREP_CANCELS", "4"))
+SEED = int(os.environ.get("DATASETS_PREP_SEED", "1"))
 WAIT = """
 import pathlib, signal, sys, time
 def stop(*_):
@@ -109,3 +114,42 @@ def test_a_job_that_gives_way_to_another_promotes_and_runs_again(bed) -> None:
     (bed.path / "begun").unlink()
     bed.cluster.hurry(number)
     bed.until((bed.path / "begun").exists)
+
+
+def test_tasks_that_are_cancelled_at_random_moments_leave_nothing_half(bed) -> None:
+    """Before, in and after the restore, the command and the promote."""
+    with bed.far.create("input") as stage:
+        (stage.path / "a").write_bytes(os.urandom(1 << 20))
+    made = (bed.far.restore("input").path / "a").read_bytes()
+    job = Job(
+        "random",
+        'cd "$JOB_SCRATCH"; mkdir out; for n in 1 2 3; do\n'
+        "  cp data/input/input/a part; mv part out/$n; sleep 0.2\ndone\n",
+        array=f"0-{CANCELS - 1}%16",
+        folder=str(bed.path),
+        scratch=str(bed.path / "local"),
+        staging=Staging(
+            str(bed.config),
+            (Restore("input"),),
+            (Promote("runs/{task}", "{scratch}/out", replace=True),),
+        ),
+    )
+    number = bed.submit(job)
+    rolls = random.Random(SEED)
+    for task in rolls.sample(range(CANCELS), CANCELS):
+        time.sleep(rolls.uniform(0, 4 / min(CANCELS, 16)))
+        bed.queue.cancel([f"{number}_{task}"])
+    bed.cluster.wait(number, seconds=60 + CANCELS)
+    bed.until(lambda: not any((bed.path / "local").iterdir()))
+    kept = [name for name in bed.far.status() if name != "input"]
+    for name in kept:
+        files = [p for p in bed.far.restore(name).path.iterdir() if not p.name.startswith(".")]
+        assert files
+        assert all(file.read_bytes() == made for file in files)
+
+    again = bed.submit(job)
+    assert bed.cluster.wait(again, seconds=60 + CANCELS) == "COMPLETED", bed.log(job)
+    for task in range(CANCELS):
+        got = bed.far.restore(f"runs/{task}").path
+        assert [(got / n).read_bytes() == made for n in "123"] == [True] * 3
+    assert list((bed.path / "local").iterdir()) == []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,9 @@ HOSTILE = [
     "hetjob :",
     "{{task}} {x}",
 ]
+RANDOM = int(os.environ.get("DATASETS_PREP_HOSTILE", "20"))
+SEED = int(os.environ.get("DATASETS_PREP_SEED", "1"))
+SPECIAL = "\"'\\$`!#%&*?[]{}()<>|;:=,~^-_./@ aZ09\xa0é日☃\U0001f600"
 UNSAYABLE = ["a\ntouch owned\n", "a\rb", "\x1b[2J", "back\\slash $(touch owned)"]
 SHOW = """
 import json, os, sys
@@ -102,6 +106,31 @@ def test_what_slurm_cannot_be_told_is_still_told_to_the_command(bed) -> None:
         seen = json.loads(Path(job.folder, "seen.json").read_text())
         assert (seen["argv"], seen["value"]) == ([value], value)
     assert not list(bed.path.rglob("owned"))
+
+
+def test_random_texts_arrive_as_they_are(bed) -> None:
+    """In ``#SBATCH`` lines of jobs that are held, and in the arguments of one that runs."""
+    rolls = random.Random(SEED)
+
+    def text(letters: str) -> str:
+        return "".join(rolls.choices(letters, k=rolls.randint(1, 40)))
+
+    said = {}
+    for _ in range(RANDOM):
+        job = Job(f"n{text(SPECIAL)}", ("true",), sbatch={"comment": text(SPECIAL), "hold": ""})
+        said[bed.submit(replace(job, folder=str(bed.path)))] = [job.name, job.sbatch["comment"]]
+    shown = bed.cluster.call("squeue", "-h", "-t", "PENDING", "-o", "%i\x1f%j\x1f%k\x1f")
+    rows = [line.split("\x1f") for line in shown.split("\n")]
+    assert {row[0]: row[1:3] for row in rows} == said
+    bed.queue.cancel(said)
+
+    texts = [text(f"{SPECIAL}\n\t\r\x1b\x7f\x01") for _ in range(10 * RANDOM)]
+    plain = [t.replace("{", "(").replace("}", ")") for t in texts]
+    values = {"VALUE": plain[0]}
+    run = Job("run", (PYTHON, "-c", SHOW, *plain), environment=values, folder=str(bed.path))
+    assert bed.ended(run).succeeded
+    seen = json.loads((bed.path / "seen.json").read_text())
+    assert (seen["argv"], seen["value"]) == (plain, plain[0])
 
 
 @pytest.mark.skipif(SHELLCHECK is None, reason="shellcheck is not installed (apt-get install)")
