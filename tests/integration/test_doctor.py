@@ -43,6 +43,7 @@ class Doctor:
     def __init__(self, folder):
         self.folder = folder
         self.begun = []
+        self.before = []
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
 
     def begin(self, tiers, *arguments, **environment):
@@ -55,7 +56,7 @@ class Doctor:
         config.write_text("".join(map(table, rows)))
         command = [sys.executable, "-m", "tieredstore.cli", *arguments, "--config", str(config)]
         process = subprocess.Popen(
-            command,
+            [*self.before, *command],
             cwd=self.folder,
             env={**self.environment, **environment},
             stdout=subprocess.PIPE,
@@ -79,6 +80,7 @@ class Doctor:
         out, errors = process.communicate(timeout=110)
         assert out, errors
         found = json.loads(out)
+        assert "tiers" in found, found
         unusable = [t["tier"] for t in found["tiers"] if not t["usable"]]
         assert process.returncode == (1 if unusable else 0), errors
         assert code is None or process.returncode == code, (out, errors)
@@ -172,6 +174,18 @@ def test_where_flock_does_nothing_it_says_so(doctor, tmp_path):
     assert "tier 'there': flock does not exclude on this mount: use backend = " in advice
 
 
+def test_a_clock_that_is_an_hour_off_is_told(doctor, tmp_path):
+    faketime = shutil.which("faketime")
+    if faketime is None:
+        pytest.skip("faketime is not installed")
+    tiers = {"there": {"path": str(tmp_path / "there")}}
+    doctor.before = [faketime, "-f", "+63m"]
+    known = {"NO_FAKE_STAT": "1", "DONT_FAKE_MONOTONIC": "1"}
+    found, advice, _ = doctor(tiers, code=0, **known)
+    assert abs(found["there"]["clock"]["value"] + 63 * 60) < 5
+    assert "tier 'there': its clock is 63 min behind" in advice
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_read_only_full_and_folding_places(doctor, tmp_path):
     for name in ("ro", "full", "fold", "source"):
@@ -251,31 +265,39 @@ def hanging(tmp_path):
 def test_a_mount_that_hangs_is_named_within_the_limit(doctor, tmp_path, hanging):
     tiers = {"first": {"path": str(tmp_path / "first")}, "hangs": {"path": str(hanging)}}
     begun = time.monotonic()
-    found, advice, unusable = doctor(tiers, "--limit", "2")
-    assert time.monotonic() - begun < 30
+    found, advice, unusable = doctor(tiers, "--limit", "5")
+    assert time.monotonic() - begun < 60
     assert unusable == ["hangs"]
     [said] = found["hangs"].values()
-    assert said["result"].startswith("hangs: no answer within 2 s")
+    assert said["result"].startswith("hangs: no answer within 5 s")
     assert "tier 'hangs': hangs at 'reachable'" in advice
     assert len(found["first"]) > 15
     begun = time.monotonic()
     first = {"hangs": {"path": str(hanging)}, "other": {"path": str(tmp_path / "other")}}
-    _, _, unusable = doctor(first, "--limit", "2")
+    _, _, unusable = doctor(first, "--limit", "5")
     assert unusable == ["hangs"]
-    assert time.monotonic() - begun < 40
+    assert time.monotonic() - begun < 60
 
 
 VERBS = {
     "status": ["status"],
     "locate": ["locate", "set"],
-    "restore": ["restore", "set"],
-    "miss": ["restore", "nothing"],
+    "restore": ["restore", "nothing"],
     "promote": ["promote", "set"],
     "verify": ["verify"],
     "repair": ["verify", "--repair", "set"],
     "evict": ["evict", "set"],
     "gc": ["gc"],
 }
+NEAR = {  # these look at the first tier alone
+    "hit": ["restore", "set"],
+    "pin": ["pin", "set"],
+    "unpin": ["unpin", "set"],
+    "put": ["put", "other", "config-0.toml"],
+    "flush": ["flush"],
+    "refresh": ["refresh", "--expiring", "7d"],
+}
+SOME = ("status", "hit", "put", "gc")  # enough for a first tier that is looked at before all
 
 
 @pytest.mark.parametrize("where", ["below", "first"])
@@ -290,7 +312,10 @@ def test_no_command_is_kept_from_its_end(doctor, tmp_path, hanging, where):
     if where == "first":
         tiers = dict(reversed(tiers.items()))
     begun = time.monotonic()
-    started = {verb: doctor.begin(tiers, *words) for verb, words in VERBS.items()}
+    verbs = VERBS | NEAR
+    if where == "first":
+        verbs = {verb: verbs[verb] for verb in SOME}
+    started = {verb: doctor.begin(tiers, *words) for verb, words in verbs.items()}
     for verb, process in started.items():
         try:
             out, errors = process.communicate(timeout=max(1, 60 - (time.monotonic() - begun)))
@@ -298,7 +323,7 @@ def test_no_command_is_kept_from_its_end(doctor, tmp_path, hanging, where):
             process.kill()
             pytest.fail(f"{verb} did not end")
         assert "Traceback" not in errors, verb
-        assert "hangs" in out + errors or (verb, where) == ("restore", "below"), verb
+        assert "hangs" in out + errors or (where == "below" and verb in NEAR), verb
         if where == "first":
             assert process.returncode == 1, verb
             assert "no answer within 1 s" in errors, verb
@@ -394,7 +419,7 @@ def test_s3_that_works_and_every_way_in_which_it_does_not(doctor, tmp_path, moto
             **{k: v for k, v in good.items() if "KEY" not in k},
             "AWS_SHARED_CREDENTIALS_FILE": str(known),
         }
-        found, advice, unusable = doctor(tiers, "--limit", "5", **environment)
+        found, advice, unusable = doctor(tiers, "--limit", "10", **environment)
     assert unusable == ["stranger", "wrong", "nowhere", "dead", "hangs"]
     for tier in ("moto", "ceph"):
         known_of = values(found[tier])

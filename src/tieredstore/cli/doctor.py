@@ -66,9 +66,9 @@ def _doctor(store: TieredStore, args: argparse.Namespace) -> Shown:
 
     around = surroundings()
     chosen = store.tiers if args.tier is None else [store.tier(t) for t in args.tier]
-    wanted = Wanted(
-        getattr(args, "config", None), args.limit, args.nodes, args.wait, _names(store, args.limit)
-    )
+    by_name = any(not tier.backend.listable for tier in chosen)
+    names = _names(store, args.limit) if by_name else ()
+    wanted = Wanted(getattr(args, "config", None), args.limit, args.nodes, args.wait, names)
     report = Report(machine(around))
     report.tiers = examine(chosen, store.tiers[0], wanted)
     report.advice = advice(report.machine, report.tiers, around)

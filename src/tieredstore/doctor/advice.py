@@ -90,7 +90,7 @@ def _almost_full(examined: Examined) -> str:
     used = examined.value("space")
     if not isinstance(used, float) or used < _FULL or examined.place.read_only:
         return ""
-    if examined.place.min_free is not None:
+    if examined.place.keeps_free:
         return f"{used:.0%} full; tieredstore evict drops what a durable tier has"
     return f'{used:.0%} full, and min_free is not set; set such as min_free = "50 GB"'
 

@@ -63,8 +63,8 @@ class Place:
         Its policy.
     deadline : float
         Seconds.
-    min_free : float or None
-        Bytes that are kept free, where it is set.
+    keeps_free : bool
+        Whether ``min_free`` is set.
     first : bool
         The tier that work reads from.
     """
@@ -76,7 +76,7 @@ class Place:
     durable: bool = False
     read_only: bool = False
     deadline: float = 30.0
-    min_free: float | None = None
+    keeps_free: bool = False
     first: bool = False
 
 

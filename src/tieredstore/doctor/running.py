@@ -70,7 +70,7 @@ def place_of(tier: Tier, *, first: bool) -> Place:
         durable=tier.durable,
         read_only=not tier.writable,
         deadline=tier.deadline,
-        min_free=None if tier.space.min_free is None else 1.0,
+        keeps_free=tier.space.min_free is not None,
         first=first,
     )
 
