@@ -186,9 +186,7 @@ def test_who_waits_is_told_who_holds_it(made, monkeypatch):
 def test_what_is_no_lease_is_taken_over_like_one(made, monkeypatch, data):
     monkeypatch.setattr(s3_lease, "LEASE_LENGTH", 0.5)
     backend = made()
-    backend.objects.put(
-        LeaseObject(backend.objects, backend.heads, "key").path, data
-    )
+    backend.objects.put(LeaseObject(backend.objects, backend.heads, "key").path, data)
     with backend.lease("key", 10, ignore):
         assert there(made()).note.pid == os.getpid()
 
@@ -202,3 +200,23 @@ def test_a_dead_server_is_an_error_and_keeps_nobody_who_lets_go(made, moto, make
     assert time.monotonic() - since < 15
     with made().lease("key", 30, ignore):
         pass
+
+
+@pytest.mark.parametrize("late", [0.0, 0.15])
+def test_interrupted_while_it_is_being_written_it_is_given_back(made, monkeypatch, late):
+    """The request arrives all the same, perhaps after the process that sent it was told to end."""
+    write, writers = LeaseObject.write, []
+
+    def interrupted(self, note, over):
+        writers.append(threading.Timer(late, write, (self, note, over)))
+        writers[-1].start()
+        if not late:
+            writers[-1].join()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LeaseObject, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt), made().lease("key", 5, ignore):
+            pass
+    writers[-1].join(10)
+    assert there(made()) is None

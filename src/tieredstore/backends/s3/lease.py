@@ -37,6 +37,7 @@ _POLL: Final = 1.0  # seconds between two looks; the first ones follow faster
 _FIRST: Final = 0.1  # seconds
 _JITTER: Final = 0.25
 _TELL_EVERY: Final = 5.0  # seconds
+_LATE: Final = 0.3  # seconds that a request may still be on its way
 _GOODBYE: Final = 5.0  # seconds that letting go may keep whoever does
 
 
@@ -225,6 +226,7 @@ class S3Lease(AbstractContextManager[None]):
         self._on_wait = on_wait
         self._note = Note(random_hex(8), socket.gethostname(), os.getpid(), length)
         self._held: Held | None = None
+        self._asked = False
         self._seen: Version | None = None
         self._seen_at = 0.0
         self._look()
@@ -232,8 +234,12 @@ class S3Lease(AbstractContextManager[None]):
     def __enter__(self) -> None:
         try:
             self._wait()
-        except BaseException:
-            self.__exit__(None, None, None)  # interrupted just when it was taken
+        except (KeyboardInterrupt, SystemExit):  # perhaps just when it was taken
+            if self._held is None and self._asked:
+                back = threading.Thread(target=self._give_back, daemon=True)
+                back.start()
+                back.join(_GOODBYE)
+            self.__exit__(None, None, None)
             raise
 
     def _wait(self) -> None:
@@ -282,10 +288,21 @@ class S3Lease(AbstractContextManager[None]):
             return Held(self._lease, seen, self._seen_at)  # taken before, without an answer
         if seen is not None and now - self._seen_at < seen.note.length:
             return None
+        self._asked = True
         try:
             return Held(self._lease, self._lease.write(self._note, seen), now)
         except Lost:
             return None
+
+    def _give_back(self) -> None:
+        """Interrupted while it was being written: whether it was, only looking tells."""
+        with suppress(OSError, TieredStoreError):
+            for pause in (0.0, _LATE):  # the request may be on its way yet
+                time.sleep(pause)
+                found = self._lease.look()
+                if found is not None and found.note.holder == self._note.holder:
+                    self._lease.delete(found)
+                    return
 
 
 def _pauses() -> Iterator[float]:
