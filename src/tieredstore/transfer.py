@@ -145,6 +145,9 @@ class Transfer:
             if workers.settle(_SETTLE):
                 self._let_go(files)
             raise
+        finally:
+            # A thread that is late stops; and what this holds open is not kept by a circle.
+            self._stopped = _ended
         self._let_go(files)
         self.moved.files = [f.finished() for f in files]
         return self.moved
@@ -285,6 +288,10 @@ class Transfer:
             raise TierTimeout(f"{self._target or 'the staging'}: {why}", writing=self._target)
         self._copies.fail(tier, why)
         return bool(self._copies.alive)
+
+
+def _ended() -> bool:
+    return True
 
 
 def _path(file: OpenFile) -> str:

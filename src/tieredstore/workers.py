@@ -43,6 +43,16 @@ class _Outcome(Generic[T]):
             self.error = error
         self.done.set()
 
+    def get(self) -> T:
+        """What it gave, once; an error is not kept: with it would be whatever its frames hold."""
+        error, self.error = self.error, None
+        try:
+            if error is not None:
+                raise error
+            return self.value
+        finally:
+            del error
+
 
 def within(seconds: float, call: Callable[[], T], what: str) -> T:
     """Call something that may hang, in a thread that is left behind when it does.
@@ -62,9 +72,7 @@ def within(seconds: float, call: Callable[[], T], what: str) -> T:
         while not outcome.done.wait(min(_SEEN, max(0.0, until - time.monotonic()))):
             if time.monotonic() >= until:
                 raise TierTimeout(f"{what}: no answer within {seconds:g} s")
-    if outcome.error is not None:
-        raise outcome.error
-    return outcome.value
+    return outcome.get()
 
 
 @contextlib.contextmanager
@@ -128,10 +136,7 @@ def together(calls: Sequence[Callable[[], T]], most: int = 16) -> list[T]:
         for thread in threads:
             thread.start()
         _wait_for(outcomes)
-    for outcome in outcomes:
-        if outcome.error is not None:
-            raise outcome.error
-    return [outcome.value for outcome in outcomes]
+    return [outcome.get() for outcome in outcomes]
 
 
 def _wait_for(outcomes: Iterable[_Outcome[T]]) -> None:
@@ -318,7 +323,10 @@ class Workers:
             growing = len(self._threads) < self._count
             event = self._events.get(timeout=_LOOK if growing else min(_SEEN, self._deadline / 4))
             if event is not None:
-                raise event
+                try:
+                    raise event
+                finally:
+                    del event  # its frames are this one too: a circle
             return
         for ident, what, seconds in self._watch.overdue(self._deadline):
             self._hung.add(ident)
