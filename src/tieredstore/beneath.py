@@ -103,13 +103,25 @@ def _explained(error: OSError, part: str, fd: int, path: str) -> OSError:
 
 
 def make_folder(fd: int, folder: str) -> int:
-    """Open ``folder`` below ``fd`` and make what is missing of it."""
+    """Open ``folder`` below ``fd`` and make what is missing of it.
+
+    Raises
+    ------
+    NotADirectoryError
+        When a regular file stands in the way.
+    UnsafePath
+        When a link or a special file does.
+    """
     here = os.dup(fd)
     for part in folder.split("/") if folder else ():
         try:
             below = _open_or_make(here, part)
         except OSError as error:
-            raise _explained(error, part, here, folder) from None
+            found = _explained(error, part, here, folder)
+            if isinstance(found, FileNotFoundError) and error.errno == errno.ENOTDIR:
+                why = "A file stands where a folder has to be"
+                raise NotADirectoryError(errno.ENOTDIR, why, folder) from None
+            raise found from None
         finally:
             os.close(here)
         here = below
@@ -268,13 +280,6 @@ def is_regular(fd: int, name: str) -> bool:
 def names(fd: int) -> list[str]:
     """The names of all that lies directly in ``fd``."""
     return os.listdir(fd)
-
-
-@anew
-def lists(fd: int, name: str) -> bool:
-    """Whether ``name`` is among what the folder ``fd`` lists; it is read no further than that."""
-    with os.scandir(fd) as entries:
-        return any(entry.name == name for entry in entries)
 
 
 @anew

@@ -42,6 +42,9 @@ def lay_mark(area: int, fd: int, marks: Marks, mark: Pending) -> bool:
         Their names, and what the mark says. A mark of files that were being put in one by one,
         or removed, is taken over without the artifact being seen in between.
     """
+    if beneath.is_regular(fd, marks.pending):  # no mark of this library, and in the way of one
+        with suppress(OSError):
+            os.unlink(marks.pending, dir_fd=fd)
     for _ in range(_TRIES):
         entries = pending_entries(fd, marks)
         if mark.entry in entries or (not entries and _lay_new(area, fd, marks, mark)):

@@ -212,9 +212,8 @@ class Root:
         """
         with suppress(FileNotFoundError, UnsafePath), beneath.opened(self.root()) as root:
             for path in [*parents(folder), folder]:
-                above, name = beneath.split(path)
-                with beneath.opened(beneath.open_folder(root, above)) as fd:
-                    beneath.lists(fd, name)
+                with beneath.opened(beneath.open_folder(root, beneath.split(path)[0])) as fd:
+                    beneath.names(fd)
 
     def keeps_case(self) -> bool:
         """Whether names that differ only in case are two files here."""
