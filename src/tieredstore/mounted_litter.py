@@ -288,13 +288,30 @@ def measured(fd: int, path: str) -> tuple[int, int, int]:
             below = beneath.open_folder(above, name)
         except (FileNotFoundError, NotADirectoryError, TieredStoreError):
             return top.st_mtime_ns, top.st_size, max(top.st_mtime_ns, top.st_ctime_ns)
-    newest, size = top.st_mtime_ns, 0
     with beneath.opened(below):
-        for _, entry in beneath.walk(below):
-            with suppress(FileNotFoundError):
-                found = entry.stat(follow_symlinks=False)
-                newest, size = max(newest, found.st_ctime_ns), size + found.st_size
-    return newest, size, max(newest, top.st_ctime_ns)
+        found = list(_entries(below))
+    newest = max((changed for changed, _ in found), default=0)
+    return newest, sum(size for _, size in found), max(newest, top.st_ctime_ns)
+
+
+def _entries(fd: int) -> Iterator[tuple[int, int]]:
+    """When each folder and file below one changed, and its bytes.
+
+    Of a folder it counts when something came into it or was taken out.
+    """
+    queue = [""]
+    while queue:
+        folder = queue.pop()
+        with suppress(FileNotFoundError), beneath.opened(beneath.open_folder(fd, folder)) as here:
+            yield os.fstat(here).st_mtime_ns, 0
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):
+                        if entry.is_dir(follow_symlinks=False):
+                            queue.append(f"{folder}/{entry.name}".lstrip("/"))
+                        else:
+                            found = entry.stat(follow_symlinks=False)
+                            yield found.st_ctime_ns, found.st_size
 
 
 def _put_back(area: int, aside: str, path: str) -> None:

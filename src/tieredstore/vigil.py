@@ -49,7 +49,8 @@ class Vigil:
 
     def __init__(self, area: int, now: float, grace: float) -> None:
         self._area = area
-        seen = {path: stamp for path in self._paths() if (stamp := _stamp(area, path))}
+        self._seen = {path: stamp for path in self._paths() if (stamp := _stamp(area, path))}
+        seen = self._seen
         lives = {path: self._lives(path) for path in seen}
         silent = (now - max(grace, SILENT)) * 1e9
         doubtful = {p for p in seen if lives[p] is None and seen[p][0] <= silent}
@@ -61,9 +62,10 @@ class Vigil:
         self.living = frozenset(alive.key_of(path.partition("/")[2]) for path in signs)
 
     def dead_of(self, key: str) -> list[str]:
-        """Names of the signs that the dead have left of their work on something."""
-        names = (p.partition("/")[2] for p in self.dead if p.startswith(f"{alive.AREA}/"))
-        return sorted(name for name in names if alive.key_of(name) == key)
+        """The signs that the dead have left of their work on this, as `living_on` takes them."""
+        signs = (p.partition("/")[2] for p in self.dead if p.startswith(f"{alive.AREA}/"))
+        own = (name for name in signs if alive.key_of(name) == key)
+        return sorted(f"{name}@{self._seen[f'{alive.AREA}/{name}'][1]}" for name in own)
 
     def _paths(self) -> Iterator[str]:
         for area in (alive.AREA, "space"):
@@ -85,9 +87,10 @@ class Vigil:
 
 
 def living_on(area: int, key: str, but: Iterable[str]) -> bool:
-    """Whether somebody has left a sign of work on this, other than those that are known."""
-    signs = {name for name in listed(area, alive.AREA) if alive.key_of(name) == key}
-    return bool(signs - set(but))
+    """Whether there is a sign of work on this, other than those of the dead as they were."""
+    signs = [name for name in listed(area, alive.AREA) if alive.key_of(name) == key]
+    stamps = {name: _stamp(area, f"{alive.AREA}/{name}") for name in signs}
+    return bool({f"{name}@{stamp[1]}" for name, stamp in stamps.items() if stamp} - set(but))
 
 
 def listed(area: int, folder: str) -> list[str]:

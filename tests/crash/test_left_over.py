@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 pytestmark = pytest.mark.timeout(600)
-KILLS = int(os.environ.get("TIEREDSTORE_TEST_LEFT_OVER", "6"))
+KILLS = int(os.environ.get("TIEREDSTORE_TEST_LEFT_OVER", "5"))
 TIERS = ("local", "vol")
 NAMES = (
     "create",

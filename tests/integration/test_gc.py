@@ -24,7 +24,7 @@ from tieredstore import Tier, TieredStore, alive, mounted_litter, vigil
 from tieredstore.backends.local import LocalBackend
 from tieredstore.cli import run
 
-SECONDS = float(os.environ.get("TIEREDSTORE_TEST_GC_SECONDS", "6"))
+SECONDS = float(os.environ.get("TIEREDSTORE_TEST_GC_SECONDS", "5"))
 PROCESSES, KILLS = 16, max(4, int(SECONDS))
 HERE = Path(__file__).parent
 
@@ -45,7 +45,7 @@ def elsewhere(monkeypatch):
     monkeypatch.setattr(alive, "lives", lambda name: None)
     monkeypatch.setattr(vigil, "SILENT", 0.0)
     monkeypatch.setattr(mounted_litter, "SILENT", 0.0)
-    monkeypatch.setattr(vigil, "WATCH", 0.6)
+    monkeypatch.setattr(vigil, "WATCH", 0.5)
 
 
 def store_at(root):
@@ -124,8 +124,11 @@ class Builder:
         return "published" in out, error
 
 
-@pytest.mark.parametrize("where", ["write", "publish", "place"])
-@pytest.mark.parametrize("there", ["nothing", "old", "beside"])
+@pytest.mark.parametrize(
+    ("where", "there"),
+    [("write", "nothing"), ("publish", "old"), ("place", "nothing"), ("place", "old")]
+    + [("place", "beside")],
+)
 def test_a_stopped_builder_whose_stage_was_collected_publishes_nothing(
     tmp_path, elsewhere, looking, where, there
 ):

@@ -158,6 +158,19 @@ def test_what_another_machine_works_on_is_left_while_its_sign_changes(
     }
 
 
+def test_who_wakes_between_the_look_and_the_end_keeps_its_stage(backend, area, foreign, quick):
+    generation = new_generation()
+    put(area, f"stage/{generation}/files/sub/x")
+    sign = put(area, f"alive/{generation}.{foreign}")
+    (left,) = [one for one in backend.litter(0.0) if one.what == "stage"]
+    os.utime(sign)  # it goes on
+    assert backend.drop(left) is None
+    (left,) = [one for one in backend.litter(0.0) if one.what == "stage"]
+    (area / "stage" / generation / "files" / "sub" / "x").unlink()  # and was published
+    assert backend.drop(left) is None
+    assert (area / "stage" / generation / "files" / "sub").is_dir()
+
+
 def test_another_machine_is_not_watched_before_it_has_been_silent(backend, area, foreign):
     generation = new_generation()
     put(area, f"stage/{generation}/files/x")
