@@ -17,11 +17,12 @@ from .conftest import Project, items
 ITEMS = 399  # forty chunks of ten
 
 
-def on_cluster(project: Project, slurm: SimpleNamespace, *options: str) -> list[str]:
+def on_cluster(project: Project, slurm: SimpleNamespace, *options: str, **more: str) -> list[str]:
     """Submit a run, and give the ids of its jobs."""
-    environment = {k: str(v) for k, v in slurm.env.items()} | {"SLOW": "0.1"}
+    environment = {k: str(v) for k, v in slurm.env.items()} | {"SLOW": "0.1"} | more
+    last = environment.pop("ITEMS", str(ITEMS))
     code, said = project.call(
-        *("run", "--phase", "1", "--end", str(ITEMS), "--chunk-size", "10", "--workers", "1"),
+        *("run", "--phase", "1", "--end", last, "--chunk-size", "10", "--workers", "1"),
         *("--engine", "slurm", "--slurm", "time=5", "--slurm", "memory=200", "--slurm", "cpus=1"),
         *("--merge", "all", *options, *project.command),
         **environment,
@@ -69,6 +70,43 @@ def test_an_array_survives_a_drained_node_and_a_cancelled_job(
     code, said = project.call("status", "--phase", "1", "--json")
     assert json.loads(said)["done"] == 40, said
     assert code == 0
+
+
+NO_LOCKS = """
+import fcntl
+fcntl.flock = lambda *_: None
+"""
+
+
+def test_a_node_that_was_thought_dead_writes_beside_the_one_that_took_over(
+    project: Project, slurm: SimpleNamespace
+) -> None:
+    (project.folder / "locks").mkdir()
+    (project.folder / "locks" / "sitecustomize.py").write_text(NO_LOCKS)
+    queue = Queue(env=slurm.env)
+    array, merge = on_cluster(
+        *(project, slurm, "--slurm", "nodes=1"),
+        PYTHONPATH=str(project.folder / "locks"),
+        SLOW="2",
+        ITEMS="79",
+    )
+    while not (project.folder / "notes").exists() or len(project.notes()) < 8:
+        time.sleep(0.1)
+    node = next(task.nodes for task in queue.tasks([array]) if task.state == "RUNNING")
+    slurm.kill_node(node)  # what runs there goes on
+    slurm.down(node)
+    for task in queue.tasks([array]):
+        if task.state == "PENDING":
+            slurm.hurry(f"{array}_{task.index}")
+    assert {task.state for task in ended(queue, [array])} == {"COMPLETED"}
+    [merged] = ended(queue, [merge])
+    assert merged.state == "COMPLETED"
+    assert len(project.notes()) > 8, "no chunk was made twice, so nothing is shown"
+    [path] = (project.folder / "data/phase1_0").glob("dataset_all_*.bin")
+    assert path.read_bytes() == items(79)
+    store = project.store()
+    assert all(found.ok for name in store.names() for found in store.verify(name))
+    slurm.start_node(node)
 
 
 def test_jobs_can_be_looked_at_before(project: Project) -> None:
