@@ -31,7 +31,6 @@ class Ground:
         self._made: list[str] = []
         self._shared: list[str] = []
         self._root = -1
-        self._own = True
 
     def open(self) -> None:
         """Make the folder, and make it the current one."""
@@ -41,7 +40,6 @@ class Ground:
             missing = os.path.dirname(missing)
         os.makedirs(self.path, exist_ok=True)
         self._root = beneath.open_root(self.path)
-        self._own = not beneath.exists(self._root, RESERVED)
         with beneath.opened(beneath.make_folder(self._root, f"{AREA}/{self.run}")) as folder:
             os.fchdir(folder)
         self._sweep()
@@ -59,7 +57,7 @@ class Ground:
             return
         with suppress(OSError):
             beneath.delete_tree(self._root, f"{AREA}/{self.run}")
-        for folder in (*self._shared, AREA, *([RESERVED] if self._own else [])):
+        for folder in (*self._shared, AREA, RESERVED):  # the store's own area is never empty
             with suppress(OSError):
                 os.rmdir(os.path.join(self.path, folder))
         os.close(self._root)
