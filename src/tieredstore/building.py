@@ -88,7 +88,7 @@ class Build:
         for tell in self._tell:
             tell(done, total, text)
 
-    def reserve(self, size: int) -> None:
+    def reserve(self, size: int, files: int = 1) -> None:
         """Keep room in the first tier for so many bytes that are to be written to the stage.
 
         Without it a build finds out that the disk is full when it is; where the tier has limits,
@@ -98,6 +98,8 @@ class Build:
         ----------
         size : int
             Bytes of all files; another call takes the place of the one before.
+        files : int
+            How many there will be: each takes whole blocks of the disk.
 
         Raises
         ------
@@ -107,7 +109,7 @@ class Build:
         if self._staged is None:
             raise TierUnavailable(f"{self._name}: the stage is open only inside its with block")
         self._room.close()
-        need = Need.of_build(self.generation, size)
+        need = Need.of_build(self.generation, size, files)
         self._room.enter_context(room(self._chain, self._chain.first.tier, self._name, need))
 
     def __enter__(self) -> Self:
@@ -115,7 +117,7 @@ class Build:
         if not first.tier.writable:
             raise TierUnavailable(f"tier {first.tier.name!r} is read-only: nothing can be created")
         if first.tier.space.limited:  # whatever will be written, it has to be in order before
-            nothing = Need.of_build(self.generation, 0)
+            nothing = Need.of_build(self.generation, 0, 0)
             self._room.enter_context(room(self._chain, first.tier, self._name, nothing))
         try:
             with writing_to(first.tier.name):

@@ -57,12 +57,15 @@ def put(store: TieredStore, name: str, paths: Sequence[str | os.PathLike[str]]) 
         For a link, or anything else that is neither file nor folder.
     FileNotFoundError
         For a path that is not there, or folders without any file.
+    NoSpace
+        When the first tier has no room for them.
     """
     check_name(name)
     sources = sources_of([os.fspath(p) for p in paths])
     total = sum(s.size for s in sources)
     content = xxhash.xxh3_128()
     with store.create(name) as stage:
+        stage.reserve(total, len(sources))
         store.reporter.started("put", name, total)
         made: set[str] = set()
         for source in sources:

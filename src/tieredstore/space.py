@@ -79,10 +79,11 @@ class Need:
         return cls(f"part/{head.generation}", Bytes.of(files), Bytes(0, rest), names)
 
     @classmethod
-    def of_build(cls, generation: str, size: int) -> Need:
-        """So many bytes of a build, in files that are not known yet."""
+    def of_build(cls, generation: str, size: int, files: int) -> Need:
+        """So many bytes of a build, in so many files that are not known yet."""
+        room = in_blocks(size) + files * BLOCK
         slack = _SLACK * BLOCK if size else 0
-        return cls(f"stage/{generation}", Bytes(size, in_blocks(size)), Bytes(0, slack))
+        return cls(f"stage/{generation}", Bytes(size, room), Bytes(0, slack))
 
     @property
     def whole(self) -> Bytes:
