@@ -34,10 +34,10 @@ def variables():
         ("./$RELATIVE", "./here"),
         ("/s/${USER:-nobody}", "/s/me"),
         ("/s/${UNSET:-nobody}", "/s/nobody"),
-        ("${SLURM_TMPDIR:-/tmp/x}/y", "/tmp/x/y"),
-        ("${UNSET:-${ALSO:-/tmp}/$USER}/y", "/tmp/me/y"),
+        ("${SLURM_TMPDIR:-/node/x}/y", "/node/x/y"),
+        ("${UNSET:-${ALSO:-/node}/$USER}/y", "/node/me/y"),
         ("/s/${UNSET:-$USER}", "/s/me"),
-        ("${EMPTY:-/tmp}", "/tmp"),
+        ("${EMPTY:-/node}", "/node"),
         ("/s/${EMPTY:-}x", "/s/x"),
         ("/cost/$$5/$$USER", "/cost/$5/$USER"),
         ("$DOLLAR", "/a$USER"),  # what a value holds is no variable
