@@ -67,7 +67,7 @@ def within(seconds: float, call: Callable[[], T], what: str) -> T:
         target=outcome.run, args=(call,), name="tieredstore-call", daemon=True
     )
     thread.start()
-    with _interrupted_too([thread]):
+    with _interrupted_too([thread], threading.Event()):
         until = time.monotonic() + seconds
         while not outcome.done.wait(min(_SEEN, max(0.0, until - time.monotonic()))):
             if time.monotonic() >= until:
@@ -76,7 +76,7 @@ def within(seconds: float, call: Callable[[], T], what: str) -> T:
 
 
 @contextlib.contextmanager
-def _interrupted_too(threads: Sequence[threading.Thread]) -> Iterator[None]:
+def _interrupted_too(threads: Sequence[threading.Thread], stop: threading.Event) -> Iterator[None]:
     """When the block is interrupted, interrupt the threads: they let go of what they hold.
 
     One that is in a call of the system sees it when that returns; nobody waits for it for long.
@@ -86,6 +86,7 @@ def _interrupted_too(threads: Sequence[threading.Thread]) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit):
         import ctypes
 
+        stop.set()
         alive = [thread for thread in threads if thread.is_alive() and thread.ident is not None]
         for thread in alive:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
@@ -118,21 +119,21 @@ def together(calls: Sequence[Callable[[], T]], most: int = 16) -> list[T]:
     work = iter(list(zip(outcomes, calls, strict=True)))
     lock = threading.Lock()
 
+    stop = threading.Event()
+
     def worker() -> None:
-        while True:
+        while not stop.is_set():
             with lock:
                 outcome, call = next(work, (None, None))
             if outcome is None or call is None:
                 return
             outcome.run(call)
-            if isinstance(outcome.error, SystemExit):
-                return
 
     threads = [
         threading.Thread(target=worker, name="tieredstore-call", daemon=True)
         for _ in range(min(most, len(calls)))
     ]
-    with _interrupted_too(threads):
+    with _interrupted_too(threads, stop):
         for thread in threads:
             thread.start()
         _wait_for(outcomes)

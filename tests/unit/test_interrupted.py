@@ -150,6 +150,18 @@ def test_threads_let_go_of_what_they_hold_when_the_work_is_interrupted(tmp_path)
         pass
 
 
+def test_a_call_that_ends_its_thread_keeps_no_other_from_its_turn():
+    done = []
+    calls = [lambda: done.append(1), exit_here, lambda: done.append(3)]
+    with pytest.raises(SystemExit):
+        together(calls, most=1)
+    assert done == [1, 3]
+
+
+def exit_here():
+    raise SystemExit(3)
+
+
 def test_nobody_waits_for_a_thread_that_hangs(tmp_path):
     begun, end = threading.Event(), threading.Event()
 
