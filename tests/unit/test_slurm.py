@@ -219,7 +219,7 @@ def test_a_template_of_ones_own_extends_the_base_and_fills_directives(tmp_path: 
         "{% extends 'base.sh.j2' %}\n"
         "{% block directives %}{{ super() }}#SBATCH --comment={{ values.say }}\n{% endblock %}\n"
         "{% block run %}{% include 'part.j2' %}"
-        "run {{ job.command }} {{ values.say }}{% endblock %}",
+        "job_run {{ job.command }} {{ values.say }}{% endblock %}",
     )
     job = Job("j", ("echo", "a b"), values={"say": 'it\'s "x" \\'})
     text = slurm.render(job, own).text
@@ -227,7 +227,7 @@ def test_a_template_of_ones_own_extends_the_base_and_fills_directives(tmp_path: 
     assert text.startswith("#!/bin/bash\n#SBATCH --job-name=")
     assert '#SBATCH --comment="it\'s \\"x\\" \\\\"\n' in text
     assert "echo included\n" in text
-    assert "run echo 'a b' 'it'" in text
+    assert "job_run echo 'a b' 'it'" in text
 
 
 def test_keys_of_tables_are_plain_words(tmp_path: Path) -> None:
@@ -263,6 +263,8 @@ def test_keys_of_tables_are_plain_words(tmp_path: Path) -> None:
         ({"conda": "-n"}, "conda"),
         ({"environment": {"A B": "x"}}, "environment"),
         ({"environment": {"x;touch owned": "x"}}, "environment"),
+        ({"environment": {"JOB_SCRATCH": "/"}}, "environment"),
+        ({"environment": {"job_code": "0"}}, "environment"),
         ({"sbatch": {"mem": "3"}}, "memory"),
         ({"sbatch": {"comment\n": "3"}}, "sbatch"),
         ({"sbatch": {"comment": "a\nb"}}, "sbatch.comment"),

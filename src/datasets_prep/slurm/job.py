@@ -263,6 +263,8 @@ def _environs(job: Job) -> None:
     for name in job.environment:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise _refuse(job, "environment", name, "names of letters, digits and _")
+        if name == "JOB_SCRATCH" or name.startswith("job_"):
+            raise _refuse(job, "environment", name, "another name; the script uses this one")
 
 
 def _options(job: Job) -> None:

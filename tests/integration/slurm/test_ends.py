@@ -50,7 +50,7 @@ def test_jobs_whose_time_runs_out_promote_and_clean_and_may_go_back_to_the_queue
         "if pathlib.Path('begun').exists():\n    pathlib.Path('out/rest').touch(); sys.exit()\n"
     )
     first, rest = WAIT.split('pathlib.Path("begun")', 1)
-    ends = replace(waiting_job(bed), time="1", warning=55)
+    ends = replace(waiting_job(bed), time="1", warning=45)
     again = replace(
         ends,
         name="again",
@@ -69,6 +69,7 @@ def test_jobs_whose_time_runs_out_promote_and_clean_and_may_go_back_to_the_queue
     assert (task.state, task.status) == ("FAILED", 3), bed.log(ends)
     assert bed.text("run", "part") == "told to end"
 
+    bed.cluster.call("scontrol", "update", f"JobId={ids['again']}", "TimeLimit=10")
     bed.cluster.hurry(ids["again"])
     assert bed.cluster.wait(ids["again"]) == "COMPLETED", bed.log(again)
     assert (bed.far.restore("again").path / "rest").exists()
@@ -87,6 +88,18 @@ def test_what_a_command_has_started_is_told_too_and_waited_for(bed) -> None:
     assert bed.task(number).status == 128 + 15
     assert bed.text("run", "part") == "told to end"
     assert "not reached" not in bed.log(job)
+
+
+def test_a_command_that_does_not_listen_is_killed_in_time_to_promote(bed) -> None:
+    deaf = WAIT.replace("signal.signal(signal.SIGTERM, stop)", "signal.signal(15, signal.SIG_IGN)")
+    deaf = deaf.replace("time.sleep(60)", "pathlib.Path('out/part').touch(); time.sleep(60)")
+    job = replace(waiting_job(bed), command=(PYTHON, "-c", deaf), warning=4)
+    number = bed.submit(job)
+    bed.until((bed.path / "out/part").exists)
+    bed.queue.warn(number)
+    bed.cluster.wait(number, seconds=30)
+    assert bed.task(number).status == 128 + 9
+    assert bed.text("run", "part") == ""
 
 
 def test_a_job_that_gives_way_to_another_promotes_and_runs_again(bed) -> None:

@@ -1,18 +1,14 @@
 """Several jobs: chains, arrays, all or none; and the command that writes and submits them."""
 
 import itertools
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
 from datasets_prep import slurm as scripts
+from datasets_prep.cli import run
 from datasets_prep.errors import SlurmFailed
 from datasets_prep.slurm import Job
-
-PYTHON = sys.executable
 
 
 def test_a_chain_runs_in_its_order_and_what_needs_a_failed_one_does_not(bed) -> None:
@@ -69,7 +65,7 @@ def test_the_tasks_of_an_array_are_seen_one_by_one(bed) -> None:
         scripts.submit([replace(job, array="0-5000")], bed.queue)
 
 
-def test_the_command_writes_checks_and_submits(bed) -> None:
+def test_the_command_writes_checks_and_submits(bed, monkeypatch, capfd) -> None:
     config = bed.path / "jobs.yaml"
     config.write_text(
         "defaults: {time: 5, partition: main}\n"
@@ -77,21 +73,18 @@ def test_the_command_writes_checks_and_submits(bed) -> None:
         "  - {name: prepare it, command: [touch, 'a b']}\n"
         "  - {name: train, command: 'mv a\\ b done', after: prepare it}\n"
     )
+    monkeypatch.chdir(bed.path)
+    monkeypatch.setenv("SLURM_CONF", bed.env["SLURM_CONF"])
+    monkeypatch.setenv("PATH", bed.env["PATH"])
 
     def call(*options: str, code: int = 0) -> list[str]:
-        program = [os.path.join(os.path.dirname(PYTHON), "datasets-prep"), "slurm", "script"]
-        done = subprocess.run(
-            [*program, *options],
-            cwd=bed.path,
-            env=bed.env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        return (done.stdout + done.stderr).splitlines()
+        try:
+            done = run(["slurm", "script", *options])
+        except SystemExit as end:
+            done = end.code
+        shown = capfd.readouterr()
+        assert done == code, shown
+        return (shown.out + shown.err).splitlines()
 
     shown = call("jobs.yaml", "--dry-run")
     assert [line for line in shown if line.startswith("# --")][1] == "# -- train.sh"
@@ -115,7 +108,7 @@ def test_the_command_writes_checks_and_submits(bed) -> None:
     one = call(
         "--dry-run", "--name", "n", "--env", "A=b=c", "--sbatch", "exclusive", "--", "a", "--b"
     )
-    assert "    run a --b" in one
+    assert "    job_run exec -- a --b" in one
     assert "export A=b=c" in one
     assert "#SBATCH --exclusive" in one
 

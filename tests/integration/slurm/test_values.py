@@ -159,6 +159,18 @@ def test_shellcheck_finds_nothing(tmp_path) -> None:
     assert (done.stdout, done.returncode) == ("", 0)
 
 
+def test_programs_and_variables_may_be_called_like_the_scripts_own(bed) -> None:
+    (bed.path / "bin").mkdir()
+    for name in ("run", "go", "test", "job_run", "exit", "--x"):
+        program = bed.path / "bin" / name
+        program.write_text(f'#!/bin/sh\necho "$code $file" > "ran{name}"\n')
+        program.chmod(0o755)
+        found = {"PATH": f"{bed.path}/bin:/usr/bin:/bin", "code": "a", "file": "b"}
+        job = Job("called", (name,), environment=found, folder=str(bed.path))
+        assert bed.ended(job).succeeded, bed.log(job)
+        assert (bed.path / f"ran{name}").read_text() == "a b\n"
+
+
 def test_a_virtual_environment_and_conda_are_entered(bed) -> None:
     """Conda itself is too large to be had here: a program stands for it that tells what it gets."""
     place = bed.path / "it's $(x)"
