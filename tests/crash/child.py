@@ -1,9 +1,9 @@
 """The process that is killed: it waits for orders, and does each in a fork of itself.
 
-Started by ``harness.py`` with ``operations.py`` or ``wild.py`` as its argument. An order is one line
-of JSON naming an operation of that file, the tiers, and at which point to die; the answer is one
-line with how the fork ended, what points it met and what it returned. Forking saves the start-up,
-so that dying at every point in turn takes seconds.
+Started by ``harness.py`` with ``operations.py`` or ``wild.py`` as its argument. An order is one
+line of JSON naming an operation of that file, the tiers, and at which point to die; the answer is
+one line with how the fork ended, what points it met and what it returned. Forking saves the
+start-up, so that dying at every point in turn takes seconds.
 """
 
 from __future__ import annotations

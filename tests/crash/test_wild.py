@@ -89,8 +89,8 @@ def test_a_history_of_kills_keeps_every_promise(number, world, request, checker)
 def test_the_checker_finds_what_is_lost_and_what_is_torn(wild_child, world, checker):
     history, promised = History(0, wild_child, world), checker.promises.Promises()
     log = [{"verb": "create", "name": "alpha", "tag": "t"}, {"ended": "create", "gave": None}]
+    promised.read(map(json.dumps, log))
     with pytest.raises(checker.promises.Broken, match="'absent' of alpha, promised"):
-        promised.read(map(json.dumps, log))
         checker.looking.look(checker.looking.mounted(world), "local", promised)
     while not (world / "local" / "alpha").exists():
         history.order("run", seed=str(history.random.random()), operations=5, fault="none", at=0)

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import samples  # beside this file; child.py puts the folder on the path
+
 from tieredstore import errors, shards
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.s3 import S3Backend
@@ -158,7 +159,7 @@ def _read(name, got, wanted=None):
     """Read through the held generation: which tag all of its files are of."""
     with got:
         single = name not in samples.FOLDERS
-        tag = (got.recipe and got.recipe.options or {}).get("tag")
+        tag = ((got.recipe and got.recipe.options) or {}).get("tag")
         first = got.path.name if single else samples.TAG
         if tag is None:
             with got.open(first) as file:
