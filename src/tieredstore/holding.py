@@ -25,6 +25,7 @@ from tieredstore.workers import within
 _FIRST: Final = 0.5  # seconds until the first note; who is done by then needs none
 _EVERY: Final = 5.0  # seconds between two notes
 _GOODBYE: Final = 2.0  # seconds that the last note may keep whoever lets the lease go
+_TELLING: Final = 15.0  # the same where it says what went wrong: without it others try in turn
 
 Heard = Callable[[Failure], None]
 
@@ -103,7 +104,7 @@ class Progress:
         with self._lock:
             self._ended.set()
         if self._thread is not None and self._last() is not None:
-            self._thread.join(_GOODBYE)
+            self._thread.join(_GOODBYE if self._failure is None else _TELLING)
 
     def _keep(self) -> None:
         pause = _FIRST
