@@ -16,7 +16,7 @@ from tieredstore.tier import ABSENT, UNREACHABLE, Located, Tier
 from tieredstore.verifying import Verified, verify_copy
 from tieredstore.workers import together
 
-_AT_ONCE: Final = 8  # tiers that are read
+_AT_ONCE: Final = 4  # tiers that are read; each has buffers of its own
 
 
 def audit(

@@ -31,7 +31,7 @@ from tieredstore.packing import Packing
 from tieredstore.records import Records
 from tieredstore.reporter import Reporter
 from tieredstore.runs import OpenFile
-from tieredstore.tier import ABSENT, DAMAGED, PARTIAL, Located, Tier
+from tieredstore.tier import DAMAGED, PARTIAL, Located, Tier
 from tieredstore.transfer import Moved, Transfer
 from tieredstore.verifying import FAILED, READ_ONLY, REPAIRED, Repair, Verified, verify_copy
 from tieredstore.workers import PUBLISH_DEADLINE, within
@@ -93,8 +93,10 @@ class Mending:
             if done is not None:
                 return done
             found = verify_copy(self._tier.locate(self._name), self._name, Reporter())
-            if found.ok or found.state == ABSENT:
+            if found.ok:
                 return replace(found, repair=Repair(REPAIRED, "somebody else did"))
+            if not found.damaged:
+                return found  # it was removed, is being replaced, or its tier is gone
         raise TierUnavailable("others kept changing it")
 
     def _mend(self, found: Verified) -> Verified | None:

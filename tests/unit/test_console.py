@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import threading
 
 import pytest
 
-from tieredstore.console import ConsoleReporter, TerminalReporter
+from tieredstore import console
+from tieredstore.console import ConsoleReporter, PlainReporter, TerminalReporter
 
 BIG = 4 << 20
 
@@ -65,3 +67,18 @@ def test_lines_of_several_threads_are_whole_and_said_once(capfd):
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 8 * 50 + 50
     assert all(line.startswith("program: warning: tier ") for line in lines)
+
+
+def test_where_nobody_watches_a_line_says_how_far_it_is_now_and_then(capsys, monkeypatch):
+    reporter = PlainReporter("program")
+    reporter.started("verify", "3 artifacts", 4000)
+    reporter.advanced(1000)
+    assert capsys.readouterr().err == ""  # not so soon
+    monkeypatch.setattr(console, "EVERY", 0.0)
+    reporter.advanced(1000)
+    assert re.fullmatch(
+        r"program: verify 3 artifacts: 2\.0 kB of 4\.0 kB, .*/s\n", capsys.readouterr().err
+    )
+    reporter.finished("verify", "3 artifacts", "")
+    reporter.advanced(1000)
+    assert capsys.readouterr().err == ""

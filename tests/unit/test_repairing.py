@@ -359,6 +359,17 @@ def test_an_artifact_that_is_replaced_meanwhile_stays_replaced(tmp_path, place, 
         assert sorted(os.listdir(place.root / "set")) == [HEAD, RECORDS, "new"]
 
 
+def test_an_artifact_that_is_removed_meanwhile_stays_removed(place, made):
+    store, _ = made
+    flip(place, key_of(place, "train.bin"), BLOCK)
+    [bad] = store.verify("set", ["far"])
+    where = store.tiers[1].locate("set")
+    place.backend.remove(where.folder, where.head)
+    gone = Mending(store._chain, "set", store.tiers[1]).run(bad)
+    assert (gone.ok, gone.damaged, gone.state, gone.repair) == (False, False, "absent", None)
+    assert place.backend.read_head("set") is None
+
+
 @pytest.mark.parametrize("place", ALL, indirect=True)
 def test_several_repairs_at_once_are_one(tmp_path, place, made):
     store, _ = made
