@@ -32,6 +32,7 @@ from tieredstore.ledger import Ledger, Seen, stats
 from tieredstore.names import check_file
 from tieredstore.promoting import Promotion
 from tieredstore.records import FileRecord, Records, head_of
+from tieredstore.space import make_way
 from tieredstore.staged import move_in
 from tieredstore.tier import Tier
 from tieredstore.transfer import Transfer
@@ -234,9 +235,7 @@ class Filling:
         """Durable mounted tiers that take each file as it is put in."""
         assert self._ledger is not None
         self._direct = []
-        for tier in self._durable():
-            if not isinstance(tier.backend, LocalBackend):
-                continue
+        for tier in [t for t in self._durable() if isinstance(t.backend, LocalBackend)]:
             try:
                 if joined and not self._in_step(tier, self._ledger.generation):
                     continue
@@ -325,6 +324,7 @@ class Filling:
         for each in (ledger, last):
             each.delete(self._mount)
         self._ledger, self._sign, self.complete = None, None, True
+        make_way(self._chain, self._chain.first.tier, self._name)
         done = [t for t in self._direct if self._put_manifest(t, begun, head, records)]
         late = [t for t in self._durable() if t not in done and t.name not in self.refused]
         late = [t for t in late if self._takes(t)]

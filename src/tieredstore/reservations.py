@@ -170,7 +170,8 @@ class Reservation:
     def put(self) -> None:
         """Write it, for others to see."""
         with self._changing:
-            small.put(self._mount, AREA, self.name, self.reserved.emit())
+            if not self._over.is_set():  # else whoever tried it was interrupted meanwhile
+                small.put(self._mount, AREA, self.name, self.reserved.emit())
 
     def withdraw(self) -> None:
         """Take it away, to be tried again."""

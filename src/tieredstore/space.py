@@ -339,7 +339,11 @@ class _Seeking:
 
     def _lease(self, held: ExitStack, key: str, timeout: float) -> None:
         with suppress(OSError, TieredStoreError):  # without it the order of names decides
-            held.enter_context(self._backend.lease(key, timeout, lambda _: None))
+            held.enter_context(self._backend.lease(key, timeout, self._tell))
+
+    def _tell(self, holder: str) -> None:
+        waited = time.monotonic() - self._begun
+        self._chain.reporter.waits(Wait(self._name, "evict", holder, waited))
 
     def _error(self, missing: int, done: Evicted) -> NoSpace:
         needed, space = self._need.whole.room, self._tier.space

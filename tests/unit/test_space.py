@@ -267,6 +267,18 @@ def test_a_build_of_unknown_size_evicts_when_it_ends(world, limited):
         pass
 
 
+def test_files_that_are_put_in_one_by_one_make_way_when_all_are_there(world, limited):
+    store = limited()
+    for name in "abc":
+        make(store, name)
+        used(world, name, 9 * DAY if name == "b" else DAY)
+    filling = store.fill("d", ["data"])
+    written = filling.temporary("data")
+    written.write_bytes(os.urandom(MIB))
+    filling.put("data", written)
+    assert here(store) == ["a", "c", "d"]
+
+
 def test_a_tier_that_is_filled_on_the_way_keeps_to_its_limits(world, create, files):
     scratch = world.tier("second", durable=False, populate=True, space=Space(max_size=100_000))
     create(world.store("volume"), "name", files)
