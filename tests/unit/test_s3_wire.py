@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tieredstore.backend import FileStat
 from tieredstore.backends.s3 import signing
 from tieredstore.backends.s3.access import Access, preset_of
 from tieredstore.backends.s3.bucket import Bucket
@@ -104,7 +105,8 @@ def test_a_body_that_was_not_read_ends_its_connection(serve):
 @pytest.mark.parametrize(
     "answer",
     [
-        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n"],
         [b"HTTP/1.1 200 OK\r\n\r\nhello", b""],
         [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello"],
         [b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello"],
@@ -248,3 +250,81 @@ def test_another_version_is_not_taken_for_the_rest_of_an_object(serve):
         assert reader.readinto(0, view) == 50
         with pytest.raises((ArtifactChanged, ValueError)):
             reader.readinto(50, view)
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_a_body_in_chunks_is_read_and_the_connection_kept(serve):
+    body = b"5\r\nhello\r\nB;x=y\r\n, and more.\r\n0\r\n\r\n"
+    server = serve([CHUNKED + body], [CHUNKED, *(bytes([byte]) for byte in body)], [OK + b"hello"])
+    wire = Wire(server.url, 5)
+    for expected in (b"hello, and more.", b"hello, and more.", b"hello"):
+        with wire.ask("GET", "/k", {}) as answer:
+            assert answer.read(99) == expected
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"5\r\nhello!\r\n0\r\n\r\n",
+        b"-5\r\nhello\r\n",
+        b"5\r\nhel",
+        b"x" * 200,
+        b"64\r\n" + b"y" * 200,
+        b"5\r\nhello\r\n0\r\nTrailer: 1\r\n\r\n",
+    ],
+)
+def test_chunks_that_do_not_fit_are_none(serve, body):
+    server = serve([CHUNKED + body, b""])
+    with Wire(server.url, 5).ask("GET", "/k", {}) as answer, pytest.raises(NoAnswer):
+        answer.read(99)
+
+
+def listed(keys, token=""):
+    more = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
+    rows = "".join(
+        f"<Contents><Key>{key}</Key><LastModified>2026-01-31T23:59:59.000Z</LastModified>"
+        f"<ETag>&quot;e&quot;</ETag><Size>3</Size></Contents>"
+        for key in keys
+    )
+    space = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+    truncated = "true" if token else "false"
+    body = (
+        f'<?xml version="1.0"?><ListBucketResult {space}><IsTruncated>{truncated}</IsTruncated>'
+        f"{more}{rows}</ListBucketResult>"
+    ).encode()
+    return [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body]
+
+
+class Listing(Behind):
+    def __getattribute__(self, name):
+        if name != "list":
+            return super().__getattribute__(name)
+        return lambda _: iter([FileStat("a", 3), FileStat("b", 3), FileStat("c", 3)])
+
+
+def direct_on(server, other=Behind):
+    access = Access("bucket", server.url, "us-east-1", None, preset_of(None, None))
+    access.anon = True
+    return Direct(access, "pre", Bucket(access, f"{server.url}/bucket"), lambda: other(access))
+
+
+def test_a_listing_comes_page_by_page(serve):
+    server = serve(listed(["pre/x/a", "pre/x/&lt;b&gt;"], "next/one"), listed(["pre/x/c"]))
+    found = list(direct_on(server).list("x"))
+    assert [stat.path for stat in found] == ["x/a", "x/<b>", "x/c"]
+    assert {(stat.size, stat.tag) for stat in found} == {(3, '"e"')}
+    assert {stat.mtime_ns for stat in found} == {1769903999 * 10**9}
+    assert b"?list-type=2&prefix=pre%2Fx%2F " in server.requests[0]
+    assert b"?continuation-token=next%2Fone&list-type=2&prefix=pre%2Fx%2F " in server.requests[1]
+
+
+def test_a_page_that_does_not_come_is_no_end(serve):
+    failing = [b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n"]
+    cut = [listed(["pre/b"])[0].replace(b"</ListBucketResult>", b"</ListBucketResul!>")]
+    tokenless = [listed(["pre/b"])[0].replace(b">false</", b">true</") + b" "]
+    for second in (failing, cut, tokenless):
+        server = serve(listed(["pre/a"], "next"), second)
+        assert [found.path for found in direct_on(server, Listing).list("")] == ["a", "b", "c"]

@@ -10,12 +10,15 @@ import calendar
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Final, TypeVar
+from urllib.parse import quote
 
 from tieredstore.backend import FileStat
 from tieredstore.backends.s3.access import Access
 from tieredstore.backends.s3.bucket import Bucket
+from tieredstore.backends.s3.listing import Page, parsed
 from tieredstore.backends.s3.objects import Flow, Lost, Objects, missing
 from tieredstore.backends.s3.wire import Incoming, NoAnswer
 
@@ -24,6 +27,7 @@ Body = bytes | memoryview
 
 _OK, _PARTIAL, _MISSING, _CHANGED = 200, 206, 404, 412
 _DELETED: Final = frozenset({200, 204})
+_LISTED: Final = 16 << 20  # bytes of a page of a listing, of 1000 keys
 _SAID: Final = 1 << 14  # bytes of an error's text that are read
 _NO_SUCH_KEY: Final = b"<Code>NoSuchKey</Code>"
 _DATE: Final = "%a, %d %b %Y %H:%M:%S GMT"
@@ -125,8 +129,29 @@ class Direct(Objects):
         return self._other.replace(path, data, tag) if found is None else found
 
     def list(self, folder: str) -> Iterator[FileStat]:
-        """See `Objects.list`."""
-        return self._other.list(folder)
+        """See `Objects.list`; where a page does not come, the other client lists all the rest."""
+        below = f"{self._prefix}/{folder}".strip("/")
+        seen: set[str] = set()
+        token: str | None = ""
+        while token is not None:
+            page = self._page(f"{below}/" if below else "", token)
+            if page is None:
+                yield from (found for found in self._other.list(folder) if found.path not in seen)
+                return
+            for found in page.found:
+                path = self.path(found.path)
+                seen.add(path)
+                yield replace(found, path=path)
+            token = page.token
+
+    def _page(self, prefix: str, token: str) -> Page | None:
+        asked = f"continuation-token={quote(token, safe='')}&" if token else ""
+        query = f"{asked}list-type=2&prefix={quote(prefix, safe='')}"
+        try:
+            with self._bucket.ask("GET", "", query=query) as answer:
+                return parsed(answer.read(_LISTED)) if answer.status == _OK else None
+        except (NoAnswer, ValueError):
+            return None
 
     def delete(self, paths: Sequence[str]) -> None:
         """See `Objects.delete`."""

@@ -10,6 +10,7 @@ refused, and the caller goes another way.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import weakref
@@ -24,6 +25,9 @@ from tieredstore.errors import reason
 _CHUNK: Final = 1 << 20  # bytes handed to the socket at once, so that a stall is noticed
 _HEAD: Final = 1 << 16  # bytes of status line and header fields, and of what comes with them
 _IDLE: Final = 256  # connections that are kept for the next request
+CHUNKED: Final = -1
+_SIZE: Final = 64  # bytes that the line with a chunk's length has at most
+_HEXADECIMAL: Final = re.compile(rb"[0-9a-fA-F]{1,8}")
 _BODILESS: Final = frozenset({204, 304})
 # Asks the kernel to acknowledge at once what arrives. A server that sends an answer's head and
 # body apart, as Ceph's gateway does, otherwise waits 40 ms for the delayed acknowledgement.
@@ -173,7 +177,7 @@ class Incoming:
     fields : dict
         Its header fields, their names in lower case.
     left : int
-        Bytes of its body that have not been read.
+        Bytes of its body that have not been read; `CHUNKED` where it does not say how many.
     """
 
     def __init__(self, wire: Wire, connection: _Connection, method: str) -> None:
@@ -190,14 +194,17 @@ class Incoming:
         self.status, self.fields = _parsed(buffer[:end].decode("latin-1"))
         self.left = self._length(method)
         self._ahead = whole[end + 4 : got]
-        if len(self._ahead) > self.left:
+        if CHUNKED < self.left < len(self._ahead):
             raise NoAnswer("more bytes than were announced")
 
     def _length(self, method: str) -> int:
         if method == "HEAD" or self.status in _BODILESS:
             return 0
         length = self.fields.get("content-length", "")
-        if "transfer-encoding" in self.fields or not (length.isascii() and length.isdigit()):
+        coding = self.fields.get("transfer-encoding", "")
+        if coding.lower() == "chunked" and not length:
+            return CHUNKED
+        if coding or not (length.isascii() and length.isdigit()):
             raise NoAnswer("a body without a length")
         return int(length)
 
@@ -217,11 +224,43 @@ class Incoming:
 
     def read(self, limit: int) -> bytes:
         """All of the body; `NoAnswer` when it is longer than that."""
+        if self.left == CHUNKED:
+            return self._chunks(limit)
         if self.left > limit:
             raise NoAnswer(f"{self.left} bytes, at most {limit} expected")
         data = bytearray(self.left)
         self.readinto(memoryview(data))
         return bytes(data)
+
+    def _chunks(self, limit: int) -> bytes:
+        raw, body, at = bytearray(self._ahead), bytearray(), 0
+        while True:
+            while (end := raw.find(b"\r\n", at)) < 0 and len(raw) - at < _SIZE:
+                self._more(raw)
+            size = bytes(raw[at:end] if end >= 0 else b"").partition(b";")[0].strip()
+            if not _HEXADECIMAL.fullmatch(size):
+                raise NoAnswer(f"{bytes(raw[at : at + _SIZE])!r} is no length of a chunk")
+            at, length = end + 2, int(size, 16)
+            if len(body) + length > limit:
+                raise NoAnswer(f"more than {limit} bytes")
+            while len(raw) < at + length + 2:
+                self._more(raw)
+            body += raw[at : at + length]
+            at += length + 2
+            if raw[at - 2 : at] != b"\r\n":
+                raise NoAnswer("a chunk of another length than it says, or fields behind the last")
+            if not length:
+                break
+        self.left, self._ahead = 0, memoryview(raw)[at:]
+        return bytes(body)
+
+    def _more(self, raw: bytearray) -> None:
+        assert self._connection is not None
+        view = memoryview(self._connection.head)
+        try:
+            raw += view[: self._connection.receive(view)]
+        except OSError as error:
+            raise NoAnswer(reason(error)) from error
 
     def close(self) -> None:
         """Let go of the connection: kept where the body has been read and the server keeps it."""
