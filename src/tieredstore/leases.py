@@ -109,6 +109,8 @@ class _Contender:
         from filelock import Timeout
 
         poll = min(max(waited / _LOOKS, _POLL), self.slowest)
+        # The lock would make its folder: a volume that is gone would seem to be there again.
+        os.stat(os.path.dirname(self.lock.lock_file))
         try:
             self.lock.acquire(timeout=max(seconds, 0.0), poll_interval=poll)
         except Timeout:

@@ -139,3 +139,19 @@ def test_the_length_is_recorded_once_for_all(tmp_path):
         (tmp_path / "length.json").write_text(bad)
         assert leases._recorded_length(str(tmp_path)) == leases.LEASE_LENGTH
     assert [n for n in os.listdir(tmp_path) if "length.json." in n] == []
+
+
+@pytest.mark.parametrize("kind", [leases.file_lock, leases.soft_lease])
+def test_who_waits_where_a_volume_goes_away_makes_no_folder_in_its_place(tmp_path, kind):
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    gone = tmp_path / "gone"
+
+    def go_away(_):
+        volume.rename(gone)
+
+    with kind(str(volume), "key", None, lambda _: None):
+        with pytest.raises(OSError, match="No such file"):
+            with kind(str(volume), "key", 10.0, go_away):
+                pass
+        assert not volume.exists()
