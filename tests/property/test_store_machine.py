@@ -11,12 +11,11 @@ lost; evict refuses exactly where it has to. ``TIEREDSTORE_TEST_STEPS`` says how
 # ruff: noqa: PT017 - whether an error is right depends on what the dictionary knows
 from __future__ import annotations
 
-import errno
+import importlib.util
 import os
-import random
 import shutil
+import sys
 import tempfile
-import uuid
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,9 +25,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from tieredstore import Recipe, Tier, TieredStore, local_tier
-from tieredstore.backends.fsspec import FsspecBackend
-from tieredstore.backends.runpod import RunPodBackend
+from tieredstore import Recipe
 from tieredstore.errors import (
     ArtifactNotFound,
     EvictRefused,
@@ -37,119 +34,34 @@ from tieredstore.errors import (
     TieredStoreError,
 )
 from tieredstore.putting import put
-from tieredstore.testing.faults import FaultyKeyed, Points, kill_before
 
 pytestmark = pytest.mark.timeout(3600)
 STEPS = int(os.environ.get("TIEREDSTORE_TEST_STEPS", "600"))
 AT_ONCE = 50  # steps of one run at most; about half of them are taken
-OWN = ".tieredstore"
-FOLDERS, SINGLES, MERGED = ("a", "runs/b"), ("one.bin", "logs/two.bin"), "merged.bin"
-TIERS = ("first", "vol", "far")
-NAMES = st.sampled_from([*FOLDERS, *SINGLES, MERGED])
-SIZES = {"a.bin": 1 << 20 | 5, "deep/b.bin": 999, "c": 11, "empty": 0}
 
 
-def bytes_of(tag, file, size):
-    return random.Random(f"{tag} {file}").randbytes(size)
+def _known():
+    path = Path(__file__).with_name("known.py")
+    spec = importlib.util.spec_from_file_location("tieredstore_store_machine_known", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
-def contents(name, tag):
-    """The files of one generation; sizes are the same for all of a name."""
-    if name in FOLDERS:
-        return {file: bytes_of(tag, file, size) for file, size in SIZES.items()}
-    file = name.rpartition("/")[2]
-    return {file: bytes_of(tag, file, 70_001)}
+known = _known()
+contents, FOLDERS, SINGLES, TIERS = known.contents, known.FOLDERS, known.SINGLES, known.TIERS
+MERGED, OWN, NAMES = known.MERGED, known.OWN, st.sampled_from(known.NAMES)
 
 
-class StoreMachine(RuleBasedStateMachine):
-    """The store, and what is known of it: ``may`` has the generations that a tier may have."""
+class StoreMachine(known.Known, RuleBasedStateMachine):
+    """What is done to the store, and what has to come of it."""
 
     steps = 0
 
     def __init__(self):
-        super().__init__()
-        memory = Path("/dev/shm")
-        self.root = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
-        self.vol, self.away = self.root / "vol", self.root / "vol.away"
-        self.vol.mkdir()
-        self.url = f"memory://{uuid.uuid4().hex}"
-        self.down = False
-        far = FaultyKeyed(FsspecBackend(self.url), Points(kill_before), self.on_call)
-        self.store = TieredStore(
-            [
-                Tier("first", local_tier(self.root / "first").backend),
-                Tier("vol", RunPodBackend(str(self.vol)), durable=True, populate=True),
-                Tier("far", far, durable=True),
-            ]
-        )
-        self.bytes, self.recipes = {}, {}  # by generation
-        self.may = {(tier, name): {None} for tier in TIERS for name in self.names()}
-        # Which generation was changed behind the store's back, by tier and name: nobody is sure of
-        # that one there any more, also when it has been set aside and has come again.
-        self.damaged = {}
-        self.partial = set()  # tier and name of copies that have only some files
-        self.number = 0
-
-    @staticmethod
-    def names():
-        return (*FOLDERS, *SINGLES, MERGED)
-
-    def on_call(self, name):
-        if self.down:
-            raise OSError(errno.EIO, "the far place is down", name)
-
-    # -- what is known ----------------------------------------------------------------------------
-
-    def up(self, tier):
-        return {"first": True, "vol": not self.away.exists(), "far": not self.down}[tier]
-
-    def tier(self, tier):
-        return self.store.tiers[TIERS.index(tier)]
-
-    def intact(self, tier, name):
-        """The generation that a tier surely has, whole in its bytes; ``None`` where not sure."""
-        may = self.may[tier, name]
-        sure = len(may) == 1 and self.up(tier) and (tier, name) not in self.partial
-        generation = next(iter(may)) if sure else None
-        return None if generation == self.damaged.get((tier, name)) else generation
-
-    def servable(self, name):
-        """Generations that some tier that answers surely has."""
-        return {g for tier in TIERS if (g := self.intact(tier, name)) is not None}
-
-    def learn(self, name, content, recipe):
-        """A generation has been made in the first tier."""
-        located = self.tier("first").locate(name)
-        generation = located.head.generation
-        assert located.state == "whole"
-        assert generation not in self.bytes
-        self.bytes[generation], self.recipes[generation] = content, recipe
-        self.may["first", name] = {generation}
-        self.partial.discard(("first", name))
-        return generation
-
-    def look(self, name):
-        """Each tier that answers has what it may have, and that is what it has from now on."""
-        for tier in TIERS:
-            located = self.tier(tier).locate(name)
-            if not self.up(tier):
-                assert located.state in {"unreachable", "absent"}, (tier, located)
-                continue
-            found = located.head.generation if located.head else None
-            hurt = self.damaged.get((tier, name))
-            if located.state == "damaged":
-                assert hurt in self.may[tier, name], (tier, name, located)
-                continue
-            assert located.state in {"whole", "partial", "absent"}, (tier, located)
-            assert found in self.may[tier, name] or (hurt and not found), (tier, name, located)
-            self.may[tier, name] = {found}
-            if found != hurt:
-                self.damaged.pop((tier, name), None)
-            (self.partial.add if located.state == "partial" else self.partial.discard)((tier, name))
-
-    def tag(self):
-        self.number += 1
-        return str(self.number)
+        RuleBasedStateMachine.__init__(self)
+        known.Known.__init__(self)
 
     def done(self, *names):
         type(self).steps += 1
@@ -331,13 +243,13 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def collect(self):
         self.store.collect(grace=0.0)
-        self.done(*self.names())
+        self.done(*known.NAMES)
 
     @rule()
     def list(self):
         names, status = self.store.names(), self.store.status()
         assert set(names) == set(status)
-        for name in self.names():
+        for name in known.NAMES:
             if self.servable(name):
                 assert name in names
                 for tier, where in zip(TIERS, status[name], strict=True):
@@ -397,7 +309,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.down = False
         if self.away.exists():
             self.away.rename(self.vol)
-        for name in self.names():
+        for name in known.NAMES:
             self.look(name)
             self.restore_all(name)
         memory = fsspec.filesystem("memory")

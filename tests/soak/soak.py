@@ -108,7 +108,7 @@ class Soak:
     def __init__(self, folder, seconds):
         self.root, self.seconds = Path(folder), seconds
         self.random = random.Random(0)
-        self.faults = Counter()
+        self.faults, self.made_anew = Counter(), []
         self.vol, self.away = self.root / "vol", self.root / "vol.away"
 
     def run(self):
@@ -214,6 +214,9 @@ class Soak:
         self.proxy.down.heal()
         self.proxy.accept()
         if self.away.exists():
+            if self.vol.exists():  # nobody may do that: what is promoted there is lost
+                self.made_anew.append("the volume's folder was made anew while it was gone")
+                self.vol.rename(f"{self.vol}.{len(self.made_anew)}")
             self.away.rename(self.vol)
 
     def kill(self):
@@ -237,7 +240,7 @@ class Soak:
         checking = load("soak_checking", HERE / "checking.py")
         findings = [f["why"] for f in self.lines("findings")]
         findings += checking.look(self.root, moto, self.lines("promised"), small=bool(self.small))
-        findings += self.grown()
+        findings += [*self.made_anew, *self.grown()]
         return findings, self.report()
 
     def grown(self):
