@@ -37,18 +37,18 @@ def submit(jobs: Iterable[Job | Script], queue: Queue | None = None) -> dict[str
         When SLURM refuses one.
     """
     scripts = [job if isinstance(job, Script) else render(job) for job in jobs]
+    named = {script.job.name: script for script in scripts}
     queue = queue or Queue()
     ids: dict[str, str] = {}
     held: list[str] = []
     try:
         for script in ordered(scripts):
-            waits = _waits(script.job, ids)
+            job, waits = script.job, _waits(script.job, ids)
             options = [f"--dependency={waits}"] if waits else []
-            if not waits and len(scripts) > 1:
-                options.append("--hold")
-            ids[script.job.name] = _sbatch(script, options, queue)
-            if "--hold" in options:
-                held.append(ids[script.job.name])
+            first = not any(name in ids for name in _names(job, named))
+            hold = first and len(scripts) > 1 and "hold" not in job.sbatch
+            ids[job.name] = _sbatch(script, [*options, *(["--hold"] if hold else [])], queue)
+            held += [ids[job.name]] if hold else []
         if held:
             queue.release(held)
     except BaseException:
@@ -86,18 +86,17 @@ def ordered(scripts: Sequence[Script]) -> list[Script]:
 
 
 def _names(job: Job, known: dict[str, Script]) -> set[str]:
-    """Which of the jobs beside it a job waits for."""
-    names = {name for _, name in map(dependency, job.after) if name in known}
-    for _, name in map(dependency, job.after):
-        if name not in known and not name.isdecimal():
-            there = ", ".join(repr(each) for each in known)
-            raise InvalidJob(f"job {job.name!r}: after names {name!r}, expected one of {there}")
+    """Which of the jobs beside it a job waits for; numbers are ids of others."""
+    names = {name for _, name in map(dependency, job.after) if not name.isdecimal()}
+    for name in sorted(names - known.keys()):
+        there = ", ".join(repr(each) for each in known)
+        raise InvalidJob(f"job {job.name!r}: after names {name!r}, expected one of {there}")
     return names
 
 
 def _waits(job: Job, ids: dict[str, str]) -> str:
-    entries = [(kind, ids.get(name, name)) for kind, name in map(dependency, job.after)]
-    return ",".join(f"{kind}:{number}" for kind, number in entries)
+    entries = map(dependency, job.after)
+    return ",".join(f"{k}:{name if name.isdecimal() else ids[name]}" for k, name in entries)
 
 
 def _sbatch(script: Script, options: Sequence[str], queue: Queue) -> str:

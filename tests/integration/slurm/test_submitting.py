@@ -38,7 +38,10 @@ def test_a_chain_runs_in_its_order_and_what_needs_a_failed_one_does_not(bed) -> 
 
 
 def test_all_are_submitted_or_none(bed) -> None:
-    good = Job("good", ("touch", "ran"), folder=str(bed.path))
+    done = Job("done", ("true",), folder=str(bed.path))
+    before = bed.submit(done)
+    bed.cluster.wait(before)
+    good = Job("good", ("touch", "ran"), folder=str(bed.path), after=(before,))
     bad = replace(good, name="bad", partition="nowhere", after=("good",))
     with pytest.raises(SlurmFailed, match=r"'bad'.*partition"):
         scripts.check(scripts.render(bad), bed.queue)
