@@ -28,7 +28,7 @@ FILES = {"a": b"a" * 300_000, "b/c": bytes(range(256)) * 40, "empty": b""}
 
 
 class Short(S3Backend):
-    lease_length = 2.0
+    lease_length = 4.0
 
 
 class Waits(Reporter):

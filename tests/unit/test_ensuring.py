@@ -252,8 +252,8 @@ def test_who_waits_is_told_who_builds_since_when_and_how_far_it_is(calls):
     waits = Waits()
     calls.begin(reporter=waits)
     until(lambda: waits.said and waits.said[-1].seconds is not None)
-    calls.end()
     wait = waits.said[-1]
+    calls.end()
     host, pid = notes.me()
     assert (wait.name, wait.verb, wait.holder) == ("set", "build", f"process {pid} on {host}")
     assert (wait.done, wait.total, wait.text, wait.share) == (43, 100, "counting", 0.43)
