@@ -16,7 +16,6 @@ import os
 import shutil
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import fsspec
@@ -31,6 +30,7 @@ from tieredstore.errors import (
     EvictRefused,
     PromoteFailed,
     RecipeConflict,
+    RepairFailed,
     TieredStoreError,
 )
 from tieredstore.putting import put
@@ -232,12 +232,17 @@ class StoreMachine(known.Known, RuleBasedStateMachine):
     @rule(name=NAMES)
     def repair(self, name):
         sound = self.servable(name)
-        with suppress(ArtifactNotFound):
-            for one in self.store.repair([name])[name]:
-                hurt = self.damaged.get((one.tier, name))
-                if self.up(one.tier) and hurt in sound:
-                    assert one.ok, one
-                    del self.damaged[one.tier, name]
+        try:
+            found = self.store.repair([name])[name]
+        except ArtifactNotFound:
+            found = []
+        except RepairFailed as error:
+            found = error.verified[name]
+        for one in found:
+            hurt = self.damaged.get((one.tier, name))
+            if self.up(one.tier) and hurt in sound:
+                assert one.ok, one
+                del self.damaged[one.tier, name]
         self.done(name)
 
     @rule()
