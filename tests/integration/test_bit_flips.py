@@ -3,7 +3,7 @@
 Of each place the flips are in any of its bytes that count: files, records, heads, shards and their
 index (the headers of a shard and the zeros between its files are there for ``tar`` alone). After
 each, `verify` says which copy is damaged; a restore that has another copy gives the right bytes;
-one that has no other raises; a stream gives the right bytes or raises. ``TIEREDSTORE_TEST_FLIPS``
+one that has no other raises; a stream gives the right bytes or raises. ``TIEREDSTORE_TEST_ONE_BIT``
 says how many in all (CI: 150).
 """
 
@@ -21,7 +21,7 @@ from tieredstore.backends.s3 import S3Backend
 from tieredstore.errors import TieredStoreError
 
 pytestmark = pytest.mark.timeout(900)
-FLIPS = int(os.environ.get("TIEREDSTORE_TEST_FLIPS", "150"))
+FLIPS = int(os.environ.get("TIEREDSTORE_TEST_ONE_BIT", "150"))
 SHARE = {"first": 0.3, "mounted": 0.5, "keyed": 0.1, "packed": 0.1}
 NAME = "runs/set"
 OWN = ".tieredstore"
