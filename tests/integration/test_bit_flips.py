@@ -103,7 +103,6 @@ def place(request, tmp_path):
     patch = request.getfixturevalue("monkeypatch")
     for key, value in server.environment.items():
         patch.setenv(key, value)
-    patch.setattr(S3Backend, "lease_length", 1.0)
     patch.setattr(shards, "MANY", 3)
     bucket = server.make_bucket(f"flips-{request.param}")
     pack = "auto" if request.param == "packed" else "never"
