@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
+from tieredstore import beneath
 from tieredstore.artifact import digest128, random_hex
 
 AREA: Final = "alive"
@@ -37,6 +38,24 @@ def lives(name: str) -> bool | None:
     pid = int(found[2])
     started = _started(pid)
     return started == found[3] if started else _hidden(pid)
+
+
+def clock(area: int) -> float:
+    """Seconds since 1970, as the file system that a folder lies on has them now.
+
+    Parameters
+    ----------
+    area : int
+        A folder to write to, held open.
+    """
+    name = temporary("clock-")
+    with beneath.opened(beneath.open_file(area, name, os.O_WRONLY | os.O_CREAT)) as file:
+        try:
+            beneath.write_all(file, b"now", 0)
+            return os.fstat(file).st_ctime
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=area)
 
 
 def there(pid: int) -> bool:

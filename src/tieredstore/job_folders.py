@@ -19,7 +19,7 @@ from typing import Final
 from tieredstore import alive, beneath
 from tieredstore.errors import TieredStoreError, TierUnavailable, UnsafePath
 from tieredstore.litter import Collectable, Litter
-from tieredstore.mounted_litter import clock, measured
+from tieredstore.mounted_litter import measured
 from tieredstore.staged import AREA
 from tieredstore.vigil import Vigil, listed
 
@@ -154,7 +154,7 @@ class JobFolders(Collectable):
             newest, size, since = measured(above, found.path)
             with beneath.opened(beneath.open_folder(above, f"{found.path}/{AREA}")) as area:
                 waits = any(name[0] != "." for name in listed(area, "queue"))  # to be promoted
-                if waits or since / 1e9 > (now := clock(area)) - grace:
+                if waits or since / 1e9 > (now := alive.clock(area)) - grace:
                     return
                 if Vigil(area, now, grace).living:
                     return

@@ -113,9 +113,9 @@ class Survey:
         self._stages = {part: listed(area, part) for part in ("stage", "part")}
         self._ledgers = listed(area, "fill")
         self._notes = listed(area, "swap")
-        self._vigil = Vigil(area, clock(area), grace)
+        self._vigil = Vigil(area, alive.clock(area), grace)
         self._pendings = Pendings(mount)
-        self._now = clock(area)
+        self._now = alive.clock(area)
 
     def litter(self) -> Iterator[Litter]:
         """All that is left over, and what nobody knows."""
@@ -256,24 +256,6 @@ class Survey:
                 signs = self._vigil.dead_of(path.rpartition("/")[2])
                 token = " ".join([str(newest), *signs])
                 yield Litter(what, f"{AREA}/{path}", size, since / 1e9, token)
-
-
-def clock(area: int) -> float:
-    """Seconds since 1970 as the file system has them now, and what it has written since are not.
-
-    Parameters
-    ----------
-    area : int
-        A folder to write to, held open.
-    """
-    name = alive.temporary("clock-")
-    with beneath.opened(beneath.open_file(area, name, os.O_WRONLY | os.O_CREAT)) as file:
-        try:
-            beneath.write_all(file, b"now", 0)
-            return os.fstat(file).st_ctime
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=area)
 
 
 def measured(fd: int, path: str) -> tuple[int, int, int]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from tieredstore import beneath
-from tieredstore.alive import temporary
+from tieredstore.alive import clock, temporary
 from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head, digest128, random_hex
 from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError
 from tieredstore.inplace import (
@@ -367,12 +366,14 @@ class Mount(Root):
             beneath.delete_tree(root, place)
 
     def sweep_old(self, grace: float = GRACE) -> None:
-        """Delete what was put away longer ago than ``grace`` seconds."""
-        with suppress(FileNotFoundError, NotADirectoryError):
-            for name in os.listdir(self.area_path("old")):
+        """Delete what was put away longer ago than ``grace`` seconds, by the place's clock."""
+        with suppress(OSError):
+            names = os.listdir(self.area_path("old"))
+            now = self._clock() if names else 0.0
+            for name in names:
                 path = self.area_path("old", name)
                 with suppress(OSError):
-                    if time.time() - os.lstat(path).st_ctime <= grace:
+                    if now - os.lstat(path).st_ctime <= grace:
                         continue
                     if os.path.isdir(path) and not os.path.islink(path):
                         import shutil
@@ -380,6 +381,11 @@ class Mount(Root):
                         shutil.rmtree(path, ignore_errors=True)
                     else:
                         os.unlink(path)
+
+    def _clock(self) -> float:
+        with beneath.opened(self.root()) as root:
+            with beneath.opened(beneath.open_folder(root, AREA)) as area:
+                return clock(area)
 
 
 def _read(root: int, path: str) -> bytes:

@@ -200,6 +200,15 @@ def test_a_clock_that_is_wrong_changes_nothing(backend, area, monkeypatch):
     assert len(found(backend, 0.0)) == 1
 
 
+def test_a_publication_sweeps_by_the_places_clock(backend, area, monkeypatch):
+    put(area, "old/0123456789abcdef-train.bin")
+    monkeypatch.setattr(time, "time", lambda: 2e9 * 2)
+    backend.mount.sweep_old()
+    assert (area / "old" / "0123456789abcdef-train.bin").exists()
+    backend.mount.sweep_old(grace=-1.0)
+    assert not (area / "old" / "0123456789abcdef-train.bin").exists()
+
+
 def test_what_came_into_use_is_put_back(backend, area):
     generation = new_generation()
     put(area, f"part/{generation}/files/x")
