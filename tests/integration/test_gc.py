@@ -124,11 +124,16 @@ class Builder:
         return "published" in out, error
 
 
-@pytest.mark.parametrize(
-    ("where", "there"),
-    [("write", "nothing"), ("publish", "old"), ("place", "nothing"), ("place", "old")]
-    + [("place", "beside")],
+STOPS = (
+    ("write", "nothing"),
+    ("publish", "old"),
+    ("place", "nothing"),
+    ("place", "old"),
+    ("place", "beside"),
 )
+
+
+@pytest.mark.parametrize(("where", "there"), STOPS)
 def test_a_stopped_builder_whose_stage_was_collected_publishes_nothing(
     tmp_path, elsewhere, looking, where, there
 ):
