@@ -85,7 +85,7 @@ def _over(args: argparse.Namespace) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for key in KEYS:
         value = getattr(args, key.name, None)
-        if value not in (None, [], False):
+        if value is not None and value is not False and value != []:
             given[key.name] = _pairs(key, value) if key.kind in {keys.TABLE, keys.ANY} else value
     if "folder" in given:
         given["folder"] = os.path.abspath(given["folder"])
