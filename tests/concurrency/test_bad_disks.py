@@ -203,7 +203,7 @@ def test_a_first_tier_that_fills_up_while_it_is_restored_to(tmp_path, mount):
     (tmp_path / "small").mkdir()
     mount("small/local", "-t", "tmpfs", "-o", "size=512k", "none")
     small = TieredStore([store_at(tmp_path / "small").tiers[0], store.tiers[1]])
-    with pytest.raises(TierUnavailable, match="no room in tier 'local'.* for set: 1.1 MB missing"):
+    with pytest.raises(TierUnavailable, match=r"no room in tier 'local'.* for set: 1.1 MB missing"):
         small.restore("set")
     assert small.locate("set")[0].state == "absent"
     assert store.locate("set")[1].state == "whole"
