@@ -32,6 +32,7 @@ _LIMIT: Final = 4096  # bytes of a reservation
 _LARGEST: Final = 1 << 62
 _SHORTEST, _LONGEST = 1.0, 3600.0  # seconds; what another wrote is believed within these
 _BEATS: Final = 3  # refreshes in a length
+_AGAIN: Final = 1.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +195,21 @@ class Reservation:
             small.put(self._mount, AREA, self.name, self.reserved.emit())
 
     def drop(self) -> None:
-        """Let go of it."""
+        """Let go of it; a place that does not take that now is told when it does."""
         self._over.set()
-        with suppress(OSError, TieredStoreError):
+        if not self._removed():
+            threading.Thread(target=self._remove, name="tieredstore-space", daemon=True).start()
+
+    def _removed(self) -> bool:
+        try:
             self.withdraw()
+        except (OSError, TieredStoreError):
+            return False
+        return True
+
+    def _remove(self) -> None:
+        while not self._removed():  # or others would wait for it as long as this process lives
+            time.sleep(_AGAIN)
 
     def _keep(self) -> None:
         while not self._over.wait(self.reserved.length / _BEATS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -146,3 +147,21 @@ def test_what_is_staged_already_is_not_counted_twice(world, limited):
     with open(folder / "holes", "wb") as file:
         file.truncate(5 * MIB)  # what is not written yet takes no room
     assert reserved.left(mount).size == 2 * MIB
+
+
+def test_one_that_cannot_be_taken_away_at_first_is_taken_away_later(world, limited, monkeypatch):
+    store, failed, remove = limited(), [], small.remove
+
+    def failing(mount, area, name):
+        if area == AREA and not failed:
+            failed.append(name)
+            raise OSError(errno.EIO, "Input/output error", name)
+        remove(mount, area, name)
+
+    monkeypatch.setattr(small, "remove", failing)
+    make(store, "a")
+    assert failed
+    until = time.monotonic() + 20
+    while small_files(world):
+        assert time.monotonic() < until
+        time.sleep(0.05)
