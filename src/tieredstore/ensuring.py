@@ -127,10 +127,12 @@ class Ensuring:
     # -- what others have left ------------------------------------------------------------------
 
     def _begin_to_look(self, claim: Claim) -> threading.Thread:
-        """Find out which attempt had failed last when this call began; it keeps nobody."""
+        """Find out which attempt had failed last when this call began; it keeps nobody for long."""
         look = partial(self._look, claim)
         thread = threading.Thread(target=look, name="tieredstore-note", daemon=True)
         thread.start()
+        if claim.tier is self._chain.tiers[0]:
+            thread.join(claim.tier.deadline)
         return thread
 
     def _look(self, claim: Claim) -> None:
