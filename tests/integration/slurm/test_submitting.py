@@ -108,6 +108,9 @@ def test_the_command_writes_checks_and_submits(bed, monkeypatch, capfd) -> None:
     assert not (bed.path / "x").exists()
     [said] = call("jobs.yaml", "--tiem", "5", code=2)
     [said] = call(code=2)
+    config.write_text("{command: [x], time: 9, warning: 60}")
+    assert any("--signal" in line for line in call("jobs.yaml", "--dry-run"))
+    assert not any("--signal" in line for line in call("jobs.yaml", "--warning", "0", "--dry-run"))
     one = call(
         "--dry-run", "--name", "n", "--env", "A=b=c", "--sbatch", "exclusive", "--", "a", "--b"
     )
