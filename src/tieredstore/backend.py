@@ -9,10 +9,10 @@ before they arrive here. No method knows of tiers, layouts or chains.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from types import TracebackType
+from types import MappingProxyType
 from typing import Final, Self
 
 from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head
@@ -65,12 +65,7 @@ class FileReader(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -218,6 +213,12 @@ class Readable(ABC):
         for found in self.list(below):
             if found.path.endswith(ending):
                 yield found.path.removesuffix(ending)
+
+
+class Surrounded:
+    """A backend that the configuration gives the process's variables."""
+
+    environment: Mapping[str, str] = MappingProxyType({})
 
 
 class FileWriter(ABC):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tieredstore import registry
-from tieredstore.backend import Readable
+from tieredstore.backend import Readable, Surrounded
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.offline import OfflineBackend
 from tieredstore.errors import ConfigError, InvalidName, TieredStoreError, TierTimeout, reason
@@ -182,7 +182,10 @@ class Source:
         if isinstance(options.get("path"), str):
             options["path"] = self._path(options["path"], f"{where}: path")
         try:
-            return kind(**options)
+            backend = kind(**options)
+            if isinstance(backend, Surrounded):
+                backend.environment = self.machine.environment
+            return backend
         except (TieredStoreError, OSError, TypeError, ValueError) as error:
             raise ConfigError(f"{where}: {reason(error)}") from None
 

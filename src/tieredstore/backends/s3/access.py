@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from tieredstore.backends.s3.environment import Keys, keys, names_no_proxy
 from tieredstore.errors import ConfigError, TierUnavailable, reason
 
 CONNECT: Final = 10  # seconds
@@ -96,6 +97,9 @@ class Access:
         self.bucket = bucket
         self.preset = preset
         self.anon = False
+        self.environment: Mapping[str, str] = {}
+        self._given: Keys | None = None
+        self._looked = False
         self._endpoint = endpoint_url
         self._region = region
         self._profile = profile
@@ -119,13 +123,16 @@ class Access:
     @property
     def certificates(self) -> str | None:
         """The certificates that servers are checked with, where others than usual are named."""
+        if (self._endpoint or "").startswith("http://"):
+            return None
         found: str | None = self._opened().get_config_variable("ca_bundle")
         return found
 
     @property
     def region(self) -> str:
         """The region, ``us-east-1`` where nothing names one."""
-        return self._region or self._opened().get_config_variable("region") or _REGION
+        named = self._region or getattr(self._keys(), "region", "")
+        return named or self._opened().get_config_variable("region") or _REGION
 
     @property
     def credentials(self) -> Any:
@@ -138,6 +145,9 @@ class Access:
         """
         if self.anon:
             return None
+        given = self._keys()
+        if given is not None:
+            return given
         try:
             found = self._opened().get_credentials()
             frozen = None if found is None else found.get_frozen_credentials()
@@ -153,7 +163,9 @@ class Access:
     def provide(self) -> dict[str, Any]:
         """The credentials as obstore asks for them."""
         now = self.credentials
-        changes = hasattr(self._opened().get_credentials(), "refresh_needed")
+        changes = self._keys() is None and hasattr(
+            self._opened().get_credentials(), "refresh_needed"
+        )
         until = datetime.now(UTC) + _REFRESHED if changes else None
         return {
             "access_key_id": now.access_key,
@@ -161,6 +173,21 @@ class Access:
             "token": now.token,
             "expires_at": until,
         }
+
+    def is_proxied(self, url: str) -> bool:
+        """Whether the environment names a proxy for a URL, as botocore understands it."""
+        if names_no_proxy(self.environment):
+            return False
+        from botocore.utils import get_environ_proxies
+
+        return bool(get_environ_proxies(url))
+
+    def _keys(self) -> Keys | None:
+        """Keys that need no session; looked for once, as botocore does."""
+        if not self._looked:
+            self._given = None if self._profile is not None else keys(self.environment)
+            self._looked = True
+        return self._given
 
     def client(self) -> Any:
         """A botocore client, made when first asked for; used by several threads."""
@@ -192,17 +219,6 @@ class Access:
                     config=Config(**settings),
                 )
         return self._client
-
-    def signed(self, method: str, url: str, body: memoryview) -> dict[str, str]:
-        """Headers that sign one request and the digest of its body."""
-        from botocore.auth import S3SigV4Auth
-        from botocore.awsrequest import AWSRequest
-
-        request = AWSRequest(method, url, data=body)
-        now = self.credentials
-        if now is not None:
-            S3SigV4Auth(now, "s3", self.region).add_auth(request)
-        return {str(key): str(value) for key, value in request.headers.items()}
 
     def _opened(self) -> Any:
         """The session, made when first asked for: a hit never loads botocore."""

@@ -28,6 +28,7 @@ from tieredstore.backend import (
     OnWait,
     Segment,
     Staging,
+    Surrounded,
 )
 from tieredstore.backends.s3 import litter as s3_litter
 from tieredstore.backends.s3.access import Access, preset_of
@@ -50,7 +51,7 @@ from tieredstore.workers import together
 _POLL: Final = 0.5  # seconds between two looks at a server whose answers lag behind
 
 
-class S3Backend(KeyedBackend, Leasable):
+class S3Backend(KeyedBackend, Leasable, Surrounded):
     """A prefix of an S3 bucket.
 
     Parameters
@@ -96,6 +97,7 @@ class S3Backend(KeyedBackend, Leasable):
         """The clients, made when first asked for: a hit loads none of them."""
         with self._opening:  # several threads may ask at first
             if self._opened is None:
+                self.access.environment = self.environment
                 objects = self.client()
                 self._opened = objects, Heads(objects), Uploads(self.access, objects)
             return self._opened

@@ -25,7 +25,7 @@ class Bucket:
     def direct(cls, access: Access) -> Bucket | None:
         """The bucket on a server of its own; ``None`` on Amazon's many hosts and behind a proxy."""
         endpoint = access.endpoint
-        if endpoint is None or is_proxied(endpoint):
+        if endpoint is None or access.is_proxied(endpoint):
             return None
         return cls(access, f"{endpoint.rstrip('/')}/{access.bucket}")
 
@@ -37,7 +37,7 @@ class Bucket:
         names = {"Bucket": access.bucket, "Key": "k"}
         url = urlsplit(access.client().generate_presigned_url("put_object", Params=names))
         base = f"{url.scheme}://{url.netloc}{url.path.removesuffix('/k')}"
-        return None if is_proxied(base) else cls(access, base)
+        return None if access.is_proxied(base) else cls(access, base)
 
     def ask(
         self,
@@ -59,10 +59,3 @@ class Bucket:
         target = f"{self._path}/{quote(key, safe='/~')}" + (f"?{query}" if query else "")
         signed = self._signer.signed(method, self._wire.host, target, fields, body)
         return self._wire.ask(method, target, signed, body)
-
-
-def is_proxied(url: str) -> bool:
-    """Whether the environment names a proxy for a URL, as botocore and obstore understand it."""
-    from botocore.utils import get_environ_proxies
-
-    return bool(get_environ_proxies(url))

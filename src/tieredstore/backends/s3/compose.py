@@ -93,7 +93,7 @@ class Composition:
         return parts
 
     def _put_together(self, segments: Sequence[Segment], parts: Sequence[PlannedPart]) -> None:
-        self._upload = self._uploads.ask("create_multipart_upload", self._path)["UploadId"]
+        self._upload = self._uploads.create(self._path)
         tasks = [partial(self._part, number, part) for number, part in enumerate(parts, 1)]
         workers = Workers(_AT_ONCE, Watch(), ANSWER, lambda _: False)
         try:

@@ -1,11 +1,15 @@
-"""Pages of a bucket's listing: the XML that S3 answers ``ListObjectsV2`` with, parsed."""
+"""What S3 answers in XML, parsed: pages of a bucket's listing above all."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from tieredstore.backend import FileStat
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +31,7 @@ def parsed(text: bytes) -> Page:
     ValueError
         When it is not such a page, or not a whole one.
     """
-    from xml.etree.ElementTree import ParseError, fromstring
-
-    if b"<!" in text:  # a document type, which might define entities without end
-        raise ValueError("no listing: it declares more than a listing does")
-    try:
-        root = fromstring(text)  # noqa: S314 - nothing is declared in it
-    except ParseError as error:
-        raise ValueError(f"no listing: {error}") from None
-    if root.tag.rpartition("}")[2] != "ListBucketResult":
-        raise ValueError(f"no listing: {root.tag}")
+    root = xml(text, "ListBucketResult")
     found = []
     for entry in root.findall("{*}Contents"):
         said = {child.tag.rpartition("}")[2]: child.text or "" for child in entry}
@@ -51,3 +46,24 @@ def parsed(text: bytes) -> Page:
     if not token:
         raise ValueError("a page that has a next one, and does not say which")
     return Page(found, token)
+
+
+def xml(text: bytes, tag: str) -> Element:
+    """The root of an answer's XML, whose name has to be ``tag``.
+
+    Raises
+    ------
+    ValueError
+        When it is another one, or no XML.
+    """
+    from xml.etree.ElementTree import ParseError, fromstring
+
+    if b"<!" in text:  # a document type, which might define entities without end
+        raise ValueError(f"no {tag}: it declares more than S3 does")
+    try:
+        root = fromstring(text)  # noqa: S314 - nothing is declared in it
+    except ParseError as error:
+        raise ValueError(f"no {tag}: {error}") from None
+    if root.tag.rpartition("}")[2] != tag:
+        raise ValueError(f"no {tag}: {root.tag}")
+    return root

@@ -12,17 +12,24 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
-from typing import Any, Final
+from html import escape
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from tieredstore.backend import FileStat, FileWriter
 from tieredstore.backends.s3.access import TRIES, Access
 from tieredstore.backends.s3.botocore import boto
 from tieredstore.backends.s3.bucket import Bucket
+from tieredstore.backends.s3.listing import xml
 from tieredstore.backends.s3.objects import Objects, one_line
+from tieredstore.backends.s3.wire import NoAnswer
 from tieredstore.errors import TieredStoreError, TierUnavailable, reason
 from tieredstore.records import FileRecord, groups
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 PIECE: Final = 16 << 20  # bytes of a part
 MOST_PARTS: Final = 9_000
@@ -64,9 +71,21 @@ class Uploads:
     def begun(self, path: str) -> str | None:
         """The last upload to ``path`` that was begun and never ended."""
         key = self.objects.key(path)
+        query = f"prefix={quote(key, safe='')}&uploads="
+        root = self._root("GET", "", query, "ListMultipartUploadsResult")
+        if root is not None and _shows_none(root):
+            return None  # as nearly always; what botocore takes to load is spared
         found = [u for u in self.below(path) if u["Key"] == key]
         newest = max(found, key=lambda u: u["Initiated"], default=None)
         return None if newest is None else str(newest["UploadId"])
+
+    def create(self, path: str) -> str:
+        """Begin an upload and give its name."""
+        root = self._root(
+            "POST", self.objects.key(path), "uploads=", "InitiateMultipartUploadResult"
+        )
+        found = "" if root is None else root.findtext("{*}UploadId", "")
+        return found or str(self.ask("create_multipart_upload", path)["UploadId"])
 
     def below(self, path: str) -> Iterator[dict[str, Any]]:
         """All uploads to keys that begin so, as the server lists them."""
@@ -125,9 +144,19 @@ class Uploads:
 
     def complete(self, path: str, upload: str, tags: Mapping[int, str]) -> None:
         """Put the parts together, given by their numbers and ETags."""
+        rows = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(tags[number])}</ETag></Part>"
+            for number in sorted(tags)
+        )
+        body = f"<CompleteMultipartUpload>{rows}</CompleteMultipartUpload>".encode()
+        query = f"uploadId={quote(upload, safe='')}"
+        key = self.objects.key(path)
+        if self._root("POST", key, query, "CompleteMultipartUploadResult", body) is not None:
+            return
         parts = [{"PartNumber": number, "ETag": tags[number]} for number in sorted(tags)]
-        ended = {"UploadId": upload, "MultipartUpload": {"Parts": parts}}
-        self.ask("complete_multipart_upload", path, **ended)
+        self.ask(
+            "complete_multipart_upload", path, UploadId=upload, MultipartUpload={"Parts": parts}
+        )
 
     def now(self, path: str) -> FileStat:
         """What the server shows of an object; nothing while it cannot say."""
@@ -164,9 +193,28 @@ class Uploads:
             said = "" if answer.status == _OK else answer.read(_SAID).decode(errors="replace")
             return answer.status, answer.fields.get("etag", ""), said
 
+    def _root(
+        self, method: str, key: str, query: str, tag: str, body: bytes = b""
+    ) -> Element | None:
+        """The XML that a request of our own is answered with; ``None``: botocore has to ask."""
+        if self._bucket is None:
+            return None
+        with (
+            suppress(NoAnswer, ValueError),
+            self._bucket.ask(method, key, {}, body, query) as answer,
+        ):
+            if answer.status == _OK:
+                return xml(answer.read(_SAID), tag)
+        return None
+
     @cached_property
     def _bucket(self) -> Bucket | None:
         return Bucket.anywhere(self._access)
+
+
+def _shows_none(root: Element) -> bool:
+    whole = root.findtext("{*}IsTruncated", "") == "false"
+    return whole and root.find("{*}Upload") is None
 
 
 class SmallWriter(FileWriter):
@@ -260,7 +308,7 @@ class PartsWriter(FileWriter):
             if upload is not None:
                 self._there = self._uploads.parts(self._path, upload)
             else:
-                upload = self._uploads.ask("create_multipart_upload", self._path)["UploadId"]
+                upload = self._uploads.create(self._path)
             self._upload = upload
 
     def close(self) -> None:
