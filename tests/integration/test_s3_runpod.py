@@ -80,7 +80,7 @@ def test_there_and_back_through_everything_at_once(tmp_path, store, proxy, bucke
     new = {"train.bin": b"new", "more": b"m"}
     made(store, new).promote("corpus", replace=True)
     assert contents(store_on(tmp_path / "third", bucket, proxy).restore("corpus"), new) == new
-    (done,) = store.collect(grace=0)
+    (done,) = store.collect(["s3"], grace=0)
     assert [left.what for left in done.dropped] == ["generation"]
     assert all(v.ok for v in store.verify("corpus"))
     store.evict("corpus")
