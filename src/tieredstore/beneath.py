@@ -23,7 +23,6 @@ _RENAME_EXCHANGE = 2
 _KEPT_OPEN = 64
 _ATTEMPTS = 5
 
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -253,10 +252,13 @@ def stat_file(fd: int, path: str) -> os.stat_result:
     return found
 
 
+_stat = anew(os.stat)
+
+
 def exists(fd: int, name: str) -> bool:
     """Whether anything of that name lies directly in ``fd``."""
     try:
-        anew(os.stat)(name, dir_fd=fd, follow_symlinks=False)
+        _stat(name, dir_fd=fd, follow_symlinks=False)
     except FileNotFoundError:
         return False
     return True

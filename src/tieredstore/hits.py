@@ -32,6 +32,7 @@ from tieredstore.names import check_file, check_name, parents
 from tieredstore.records import FileRecord, Records, entries, find
 from tieredstore.tier import Tier
 
+_LOOKS: Final = 3
 STAT_ALL: Final = 128  # an artifact of up to so many files has each of them statted at every hit
 
 
@@ -53,15 +54,25 @@ class FirstTier:
         NoSuchFile
             When the generation here is the one asked for and has no such file.
         """
+        for _ in range(_LOOKS):
+            held = self.held(name)
+            if held is None:
+                return None
+            served = recipe is None or held.head.recipe is None or recipe.same_as(held.head.recipe)
+            with reading_from(self.tier.name):
+                if served and not self.lacks(held, files):
+                    return self.got(name, held, self.tier.name)
+            held.close()
+            if not served or self._generation(name) == held.head.generation:
+                break  # else it was replaced while it was looked at
+        return None
+
+    def _generation(self, name: str) -> str | None:
         held = self.held(name)
         if held is None:
             return None
-        served = recipe is None or held.head.recipe is None or recipe.same_as(held.head.recipe)
-        with reading_from(self.tier.name):
-            if not served or self.lacks(held, files):
-                held.close()
-                return None
-        return self.got(name, held, self.tier.name)
+        held.close()
+        return held.head.generation
 
     def held(self, name: str) -> Held | None:
         """Whatever generation is here, held open; a damaged head counts as nothing."""
@@ -154,11 +165,16 @@ class _MappedRecords:
         self._data: bytes | mmap.mmap = b""
 
     def __enter__(self) -> Self:
+        size = self._held.head.records_size
         with suppress(FileNotFoundError):
             fd = beneath.open_file(self._held.fd, self._held.records_path())
             with beneath.opened(fd):
-                if os.fstat(fd).st_size == self._held.head.records_size:
-                    self._data = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+                if os.fstat(fd).st_size == size:
+                    with suppress(OSError, ValueError):  # not every mount maps what it reads
+                        self._data = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+                        return self
+                    data = beneath.read_small(self._held.fd, self._held.records_path(), size)
+                    self._data = data if len(data) == size else b""
         return self
 
     def find(self, file: str) -> FileRecord | None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 
 import pytest
 
-from tieredstore import beneath
+from tieredstore import beneath, hits
 from tieredstore.artifact import new_generation
 from tieredstore.backends.local import LocalBackend, MountedStaging
 from tieredstore.errors import TierUnavailable
+from tieredstore.hits import FirstTier
 from tieredstore.inplace import lay_mark, lift_mark
 from tieredstore.marks import Marks, Pending, pending_entries
 from tieredstore.reporter import Reporter
@@ -152,3 +154,32 @@ def test_a_restore_leaves_what_was_published_meanwhile(tmp_path):
     with store_at(tmp_path, reporter=Meanwhile()).restore("set") as got, got.open("b") as opened:
         assert opened.read() == NEW["b"]
     assert store_at(tmp_path).locate("set")[0].recipe.options == {"v": 2}
+
+
+def test_a_hit_looks_again_at_what_was_replaced_meanwhile(tmp_path, monkeypatch):
+    make(store_at(tmp_path), OLD, 1)
+    store = store_at(tmp_path)
+    lacks, calls = FirstTier.lacks, []
+
+    def meanwhile(first, held, files):
+        calls.append(held.head.generation)
+        if len(calls) == 1:
+            make(store_at(tmp_path), NEW, 2)
+            return True  # as where a folder that is held is another's by then
+        return lacks(first, held, files)
+
+    monkeypatch.setattr(FirstTier, "lacks", meanwhile)
+    with store.restore("set") as got, got.open("b") as opened:
+        assert opened.read() == NEW["b"]
+    assert len(calls) == 2
+
+
+def test_records_that_cannot_be_mapped_are_read(tmp_path, monkeypatch):
+    make(store_at(tmp_path), NEW, 1)
+
+    class Refused(mmap.mmap):
+        def __new__(cls, *_, **__):
+            raise OSError(errno.EINVAL, "as sshfs says of a file that was replaced")
+
+    monkeypatch.setattr(hits.mmap, "mmap", Refused)
+    assert store_at(tmp_path).restore("set").source == store_at(tmp_path).tiers[0].name
