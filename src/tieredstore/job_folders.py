@@ -152,9 +152,12 @@ class JobFolders(Collectable):
     def _left(self, above: int, found: _Found, grace: float) -> Iterator[Litter]:
         with suppress(FileNotFoundError):
             newest, size, since = measured(above, found.path)
+            # What is written to see the time is a change: not in the folder that is measured.
+            with beneath.opened(beneath.open_folder(above, beneath.split(found.path)[0])) as beside:
+                now = alive.clock(beside)
             with beneath.opened(beneath.open_folder(above, f"{found.path}/{AREA}")) as area:
                 waits = any(name[0] != "." for name in listed(area, "queue"))  # to be promoted
-                if waits or since / 1e9 > (now := alive.clock(area)) - grace:
+                if waits or since / 1e9 > now - grace:
                     return
                 if Vigil(area, now, grace).living:
                     return
