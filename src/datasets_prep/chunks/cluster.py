@@ -72,6 +72,7 @@ class Cluster:
         if numbers:
             words = [_plain(word).replace("{share}", f"{{task}}/{of}") for word in work]
             more = {"array": _ranges(numbers), "requeue": True, "warning": WARNING}
+            more["on_warning"] = "requeue"  # what is left of its share is made then
             found.append(self._job(f"{plan.run}-chunks", words, more))
         if merge:
             after = {"after": [f"afterany:{found[0].name}"]} if found else {}
