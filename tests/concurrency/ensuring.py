@@ -32,18 +32,21 @@ class Short(S3Backend):
 
 
 class Waits(Reporter):
-    def __init__(self):
+    def __init__(self, mark):
         self.said = []
+        self.mark = mark
 
     def waits(self, wait):
-        self.said.append(str(wait))
+        if wait.verb == "build":
+            self.said.append(str(wait))
+            self.mark("waiting")
 
 
 class Process:
     def __init__(self, order, number):
         self.order, self.number = order, number
         self.root = Path(order["root"])
-        self.waits = Waits()
+        self.waits = Waits(self.mark)
 
     def run(self):
         with ExitStack() as stack:
@@ -52,7 +55,6 @@ class Process:
             store = TieredStore(self.tiers(), self.waits)
             self.mark("ready")
             self.wait_for("go", 1)
-            self.mark("begun")
             with store.ensure("set", self.build, {"v": 1}) as got:
                 found = hashlib.sha256()
                 for file in FILES:
@@ -82,7 +84,7 @@ class Process:
             path.write_bytes(data)
         first = self.count("build") == 1
         if self.order["locks"] != "none":
-            self.wait_for("begun", self.order["count"])
+            self.wait_for("waiting", self.order["count"] - 1)
         time.sleep(self.order["takes"])
         if first and self.order["how"] == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
