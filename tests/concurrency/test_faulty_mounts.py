@@ -23,6 +23,7 @@ from tieredstore.errors import TieredStoreError
 from tieredstore.store import TieredStore
 from tieredstore.tier import Tier
 
+pytestmark = pytest.mark.timeout(300)  # on a machine that does much else
 FILES = {"a": b"a" * 1_100_000, "sub/b": b"b" * 10, "empty": b""}
 RECIPE = {"v": 1}
 DEADLINE, MARGIN = 2.0, 15.0  # seconds; the margin is for a busy machine

@@ -22,6 +22,7 @@ from tieredstore.backends.s3 import S3Backend
 from tieredstore.store import TieredStore
 from tieredstore.tier import Tier
 
+pytestmark = pytest.mark.timeout(300)  # on a machine that does much else
 SIXTEEN = 16
 MIB = 1 << 20
 SIZES = {"a": 24 * MIB, **{f"b/{n}": MIB for n in range(16)}, "d": 7}
@@ -113,7 +114,7 @@ class Nodes:
         return next((int(p.stem) for p in self.folder.glob("*.filling")), None)
 
     def answers(self):
-        assert self.process.wait(100) == 0
+        assert self.process.wait(240) == 0
         found = [self.folder / f"{n}.json" for n in range(SIXTEEN)]
         said = [json.loads(path.read_text()) for path in found if path.exists()]
         wrong = [one["error"] for one in said if "error" in one]

@@ -31,6 +31,7 @@ from tieredstore.store import TieredStore
 from tieredstore.tier import Tier
 
 NAME = "runs/set"
+pytestmark = pytest.mark.timeout(300)  # on a machine that does much else
 FILES = {"a": b"a" * 70_000, "sub/b": b"b" * 10, "c": b""}
 SECRET = b"the secret of somebody else"
 VERBS = ("status", "restore", "verify", "promote", "evict", "ensure", "collect")
