@@ -6,8 +6,10 @@ own; those that are killed write none.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -24,6 +26,7 @@ from tieredstore.reporter import Reporter
 from tieredstore.store import TieredStore
 from tieredstore.tier import Tier
 
+PDEATHSIG = 1
 BACKENDS = {"local": LocalBackend, "runpod": RunPodBackend}
 
 
@@ -66,6 +69,7 @@ def main():
     for order in json.load(sys.stdin):
         if os.fork():
             continue
+        ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGKILL)  # as the test is ended
         answer = Path(order["answer"])
         Path(order["pid"]).write_text(str(os.getpid()))
         try:

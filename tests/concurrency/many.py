@@ -6,8 +6,10 @@ own. Each leaves one file of JSON: what it answered, or what it raised.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import traceback
 from contextlib import suppress
@@ -18,6 +20,8 @@ import filelock  # noqa: F401 - loaded before the fork, once for all
 sys.path.insert(0, str(Path(__file__).parent))
 
 import work
+
+PDEATHSIG = 1
 
 
 def answer(order):
@@ -34,6 +38,7 @@ def fork(order, file):
     pid = os.fork()
     if pid:
         return pid
+    ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGKILL)  # nobody is left where the test was ended
     try:
         file.with_suffix(".part").write_text(json.dumps(answer(order)))
         file.with_suffix(".part").rename(file)
