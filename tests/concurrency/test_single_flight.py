@@ -157,7 +157,8 @@ def test_what_a_killed_node_has_fetched_is_not_fetched_again(shared, far):
         f"killed after {at_kill / WHOLE:.3f}, staged {part / WHOLE:.3f}, sent {sent / WHOLE:.3f}\n"
     )
     assert sorted(one["source"] for one in said) == ["s3"] + ["scratch"] * (SIXTEEN - 2)
-    assert sent < WHOLE + (at_kill - part) + SIXTEEN * ASKED
+    # Lost is what was on its way, and requests of which only some blocks had been written.
+    assert sent < WHOLE + 0.6 * at_kill + SIXTEEN * ASKED
 
 
 def staged(scratch):
