@@ -89,7 +89,7 @@ def create(job: dict[str, str]) -> None:
     import dataclasses
 
     import tieredstore
-    from tieredstore.artifact import HEAD, RECORDS, Head
+    from tieredstore.manifest.artifact import HEAD, RECORDS, Head
 
     plain, served = Path(job["plain"]), Path(job["served"])
     chain = tieredstore.TieredStore([tieredstore.local_tier(job["folder"])])

@@ -10,8 +10,6 @@
 
 from __future__ import annotations
 
-from tieredstore.artifact import Recipe
-from tieredstore.building import Build
 from tieredstore.config import local_tier, open_store
 from tieredstore.errors import (
     ArtifactChanged,
@@ -36,21 +34,23 @@ from tieredstore.errors import (
     UnsafePath,
     Unsupported,
 )
-from tieredstore.filling import Filling
-from tieredstore.flushing import Flushed
-from tieredstore.got import Got
-from tieredstore.least_used import Evicted
 from tieredstore.limits import Space
-from tieredstore.names import Layout
-from tieredstore.pins import Pin
-from tieredstore.promoting import TierOutcome
-from tieredstore.queued import Queued
-from tieredstore.recording import SharedRecord
+from tieredstore.manifest.artifact import Recipe
+from tieredstore.manifest.names import Layout
 from tieredstore.reporter import Reporter, Wait
 from tieredstore.signals import Terminated, terminable
+from tieredstore.space.least_used import Evicted
+from tieredstore.space.pins import Pin
 from tieredstore.store import TieredStore
-from tieredstore.tier import Located, Tier
-from tieredstore.verifying import Repair, Verified
+from tieredstore.tiers.got import Got
+from tieredstore.tiers.queued import Queued
+from tieredstore.tiers.tier import Located, Tier
+from tieredstore.tiers.verifying import Repair, Verified
+from tieredstore.verbs.building import Build
+from tieredstore.verbs.filling import Filling
+from tieredstore.verbs.flushing import Flushed
+from tieredstore.verbs.promoting import TierOutcome
+from tieredstore.verbs.recording import SharedRecord
 
 __version__ = "0.1.0"
 

@@ -15,11 +15,11 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final, Self
 
-from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head
 from tieredstore.errors import CorruptData, ManifestError
 from tieredstore.leasable import Leasable as Leasable  # noqa: PLC0414 - part of the contract
 from tieredstore.leasable import OnWait as OnWait  # noqa: PLC0414 - likewise
-from tieredstore.records import MAX_RECORDS, FileRecord, Records
+from tieredstore.manifest.artifact import HEAD, MAX_HEAD, RECORDS, Head
+from tieredstore.manifest.records import MAX_RECORDS, FileRecord, Records
 
 
 @dataclass(frozen=True, slots=True)

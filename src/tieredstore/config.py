@@ -21,11 +21,11 @@ from tieredstore.errors import (
     TierTimeout,
     reason,
 )
-from tieredstore.names import Layout
+from tieredstore.manifest.names import Layout
 from tieredstore.reporter import SILENT, Reporter
 from tieredstore.store import TieredStore
 from tieredstore.tables import REPO_LAYOUT, VOLUME_LAYOUT, Machine, Source, check_folder
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 from tieredstore.workers import within
 
 CONFIG_VARIABLE: Final = "TIEREDSTORE_CONFIG"

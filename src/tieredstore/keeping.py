@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tieredstore import gc
-from tieredstore.auditing import audit
-from tieredstore.chain import Chain
-from tieredstore.evicting import evict, why_kept
-from tieredstore.least_used import Evicted, Used, Wanted, evict_unused, evictable, measured
-from tieredstore.names import check_name
-from tieredstore.pins import Pin, pin, standing, unpin
-from tieredstore.promoting import Promotion, TierOutcome
-from tieredstore.refreshing import RefreshedCopy, refresh
-from tieredstore.removing import remove
-from tieredstore.repairing import repair
+from tieredstore.manifest.names import check_name
 from tieredstore.reporter import SILENT, Reporter
-from tieredstore.tier import Tier
-from tieredstore.verifying import Verified
+from tieredstore.space.evicting import evict, why_kept
+from tieredstore.space.least_used import Evicted, Used, Wanted, evict_unused, evictable, measured
+from tieredstore.space.pins import Pin, pin, standing, unpin
+from tieredstore.tiers.chain import Chain
+from tieredstore.tiers.tier import Tier
+from tieredstore.tiers.verifying import Verified
+from tieredstore.verbs import gc
+from tieredstore.verbs.auditing import audit
+from tieredstore.verbs.promoting import Promotion, TierOutcome
+from tieredstore.verbs.refreshing import RefreshedCopy, refresh
+from tieredstore.verbs.removing import remove
+from tieredstore.verbs.repairing import repair
 
 
 class Keeping:

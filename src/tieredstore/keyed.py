@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import Final
 
 from tieredstore import keyed_litter
-from tieredstore.artifact import HEAD, RECORDS, Head, digest128, random_hex
 from tieredstore.backend import (
     ANY_HEAD,
     DAMAGED_HEAD,
@@ -30,9 +29,10 @@ from tieredstore.backend import (
 from tieredstore.errors import HeadConflict, ManifestError, TierUnavailable, Unsupported
 from tieredstore.keyed_litter import damaged_mark, is_tombstone
 from tieredstore.litter import Collectable, Litter
-from tieredstore.names import RESERVED
+from tieredstore.manifest.artifact import HEAD, RECORDS, Head, digest128, random_hex
+from tieredstore.manifest.names import RESERVED
+from tieredstore.manifest.records import FileRecord, Records
 from tieredstore.recordable import MAX_VALUE, Recordable, Versioned
-from tieredstore.records import FileRecord, Records
 
 __all__ = ["KeyedBackend", "KeyedStaging", "check_expected", "damaged_mark"]
 

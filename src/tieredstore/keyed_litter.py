@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
-from tieredstore.artifact import HEAD, RECORDS, digest128, random_hex
 from tieredstore.backend import ANY_HEAD, Expected, FileStat, FoundHead
 from tieredstore.errors import ManifestError, TieredStoreError
 from tieredstore.litter import Litter
-from tieredstore.names import RESERVED
+from tieredstore.manifest.artifact import HEAD, RECORDS, digest128, random_hex
+from tieredstore.manifest.names import RESERVED
 from tieredstore.workers import together
 
 TOMBSTONE: Final = f"{RESERVED}.litter-"

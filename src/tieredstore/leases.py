@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tieredstore.alive import temporary
-from tieredstore.artifact import digest128
 from tieredstore.errors import LeaseTimeout
+from tieredstore.manifest.artifact import digest128
+from tieredstore.mounted.alive import temporary
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

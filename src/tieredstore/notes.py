@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from tieredstore.artifact import random_hex
 from tieredstore.errors import BuildFailed, reason
+from tieredstore.manifest.artifact import random_hex
 
 MAX_NOTE: Final = 8192  # bytes
 _WORD, _TEXT, _MESSAGE = 255, 200, 2000  # bytes of a host, of a text, of a reason

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import xxhash
 
-from tieredstore.artifact import Recipe
 from tieredstore.errors import ArtifactChanged, ArtifactExists, UnsafePath, writing_to
-from tieredstore.names import check_files, check_name, parents
+from tieredstore.manifest.artifact import Recipe
+from tieredstore.manifest.names import check_files, check_name, parents
 from tieredstore.store import TieredStore
 
 _CHUNK = 1 << 20  # bytes

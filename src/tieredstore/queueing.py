@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tieredstore import queued
-from tieredstore.flushing import Flushed, enqueue, flush
 from tieredstore.keeping import Keeping
-from tieredstore.names import check_name
-from tieredstore.queued import Queued
+from tieredstore.manifest.names import check_name
+from tieredstore.tiers import queued
+from tieredstore.tiers.queued import Queued
+from tieredstore.verbs.flushing import Flushed, enqueue, flush
 
 
 class Queueing(Keeping):

@@ -12,19 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO
 
-from tieredstore.artifact import Recipe
-from tieredstore.building import Build
-from tieredstore.composing import Composition, PartLike
-from tieredstore.ensuring import Ensuring, claimed
-from tieredstore.filling import Filling
-from tieredstore.got import Got
-from tieredstore.names import check_file, check_name
+from tieredstore.manifest.artifact import Recipe
+from tieredstore.manifest.names import check_file, check_name
 from tieredstore.queueing import Queueing
-from tieredstore.recording import SharedRecord
-from tieredstore.restoring import restore
-from tieredstore.status import Survey
-from tieredstore.stream import open_verified
-from tieredstore.tier import Located
+from tieredstore.tiers.got import Got
+from tieredstore.tiers.tier import Located
+from tieredstore.verbs.building import Build
+from tieredstore.verbs.composing import Composition, PartLike
+from tieredstore.verbs.ensuring import Ensuring, claimed
+from tieredstore.verbs.filling import Filling
+from tieredstore.verbs.recording import SharedRecord
+from tieredstore.verbs.restoring import restore
+from tieredstore.verbs.status import Survey
+from tieredstore.verbs.stream import open_verified
 
 RecipeLike = Recipe | Mapping[str, Any] | None
 

@@ -19,10 +19,10 @@ from tieredstore.backend import Readable, Surrounded
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.offline import OfflineBackend
 from tieredstore.errors import ConfigError, InvalidName, TieredStoreError, TierTimeout, reason
-from tieredstore.job_folders import PLACEHOLDER, JobFolders
 from tieredstore.limits import EXPECTED, Space, parse_size
-from tieredstore.names import Layout
-from tieredstore.tier import NEVER, Tier, check_pack, check_space
+from tieredstore.manifest.names import Layout
+from tieredstore.mounted.job_folders import PLACEHOLDER, JobFolders
+from tieredstore.tiers.tier import NEVER, Tier, check_pack, check_space
 from tieredstore.variables import JOB, Variables, uses
 from tieredstore.workers import within
 

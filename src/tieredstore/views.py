@@ -10,19 +10,19 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from tieredstore import limits
-from tieredstore.artifact import Recipe
 from tieredstore.errors import PromoteFailed, TieredStoreError, reason
-from tieredstore.flushing import Flushed
-from tieredstore.gc import TierLitter
-from tieredstore.got import Got
-from tieredstore.least_used import Used
 from tieredstore.litter import DAMAGED, UNKNOWN
-from tieredstore.promoting import TierOutcome
-from tieredstore.queued import Queued
-from tieredstore.refreshing import RefreshedCopy
+from tieredstore.manifest.artifact import Recipe
 from tieredstore.reporter import duration
-from tieredstore.tier import Located, Tier
-from tieredstore.verifying import Verified
+from tieredstore.space.least_used import Used
+from tieredstore.tiers.got import Got
+from tieredstore.tiers.queued import Queued
+from tieredstore.tiers.tier import Located, Tier
+from tieredstore.tiers.verifying import Verified
+from tieredstore.verbs.flushing import Flushed
+from tieredstore.verbs.gc import TierLitter
+from tieredstore.verbs.promoting import TierOutcome
+from tieredstore.verbs.refreshing import RefreshedCopy
 
 Row = dict[str, Any]
 

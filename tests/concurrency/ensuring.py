@@ -22,7 +22,7 @@ from tieredstore.errors import BuildFailed
 from tieredstore.reporter import Reporter
 from tieredstore.store import TieredStore
 from tieredstore.testing import faults
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 FILES = {"a": b"a" * 300_000, "b/c": bytes(range(256)) * 40, "empty": b""}
 

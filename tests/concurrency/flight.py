@@ -24,7 +24,7 @@ from tieredstore.backends.runpod import RunPodBackend
 from tieredstore.backends.s3 import S3Backend
 from tieredstore.reporter import Reporter
 from tieredstore.store import TieredStore
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 PDEATHSIG = 1
 BACKENDS = {"local": LocalBackend, "runpod": RunPodBackend}

@@ -8,13 +8,13 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from tieredstore.artifact import Recipe
 from tieredstore.backends.http import HttpBackend
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.runpod import RunPodBackend
+from tieredstore.manifest.artifact import Recipe
 from tieredstore.store import TieredStore
 from tieredstore.testing import faults
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 RECIPE = Recipe.of({"v": 1})
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import NoSpace
 from tieredstore.limits import Space
-from tieredstore.space import Need, room
+from tieredstore.space.room import Need, room
+from tieredstore.space.usage import Bytes
 from tieredstore.store import TieredStore
 from tieredstore.testing import faults
-from tieredstore.tier import Tier
-from tieredstore.usage import Bytes
+from tieredstore.tiers.tier import Tier
 
 MIB = 1 << 20
 

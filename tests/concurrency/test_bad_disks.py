@@ -27,7 +27,7 @@ from tieredstore.errors import (
 )
 from tieredstore.store import TieredStore
 from tieredstore.testing import faults
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 FILES = {"a": b"a" * 1_500_000, "sub/b": b"b" * 10, "c": b"c" * 70_000}
 OLD = {"a": b"o" * 1_000_000, "sub/b": b"o" * 10, "c": b"o" * 70_000}
@@ -250,7 +250,7 @@ from pathlib import Path
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import TieredStoreError
 from tieredstore.store import TieredStore
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 root = sys.argv[1]
 store = TieredStore([
@@ -346,7 +346,7 @@ from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import ArtifactNotFound
 from tieredstore.store import TieredStore
 from tieredstore.testing import faults
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 root = sys.argv[1]
 vol = faults.FaultyBackend(LocalBackend(root + "/vol"), faults.hanging(threading.Event()))
 store = TieredStore([Tier("local", LocalBackend(root + "/local")), Tier("vol", vol, deadline=0.5)])
@@ -413,7 +413,7 @@ from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import ArtifactNotFound
 from tieredstore.store import TieredStore
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 root, url, options = sys.argv[1:]
 s3 = Tier("s3", FsspecBackend(url, json.loads(options)), durable=True, deadline=5.0)
 store = TieredStore([Tier("local", LocalBackend(root + "/local")), s3])

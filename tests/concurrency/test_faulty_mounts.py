@@ -21,7 +21,7 @@ import pytest
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import TieredStoreError
 from tieredstore.store import TieredStore
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 pytestmark = pytest.mark.timeout(300)  # on a machine that does much else
 FILES = {"a": b"a" * 1_100_000, "sub/b": b"b" * 10, "empty": b""}

@@ -8,18 +8,19 @@ import os
 
 import pytest
 
-from tieredstore import beneath, hits
-from tieredstore.artifact import new_generation
 from tieredstore.backends.local import LocalBackend, MountedStaging
 from tieredstore.errors import TierUnavailable
-from tieredstore.hits import FirstTier
-from tieredstore.inplace import lay_mark, lift_mark
-from tieredstore.marks import Marks, Pending, pending_entries
+from tieredstore.manifest.artifact import new_generation
+from tieredstore.mounted import beneath
+from tieredstore.mounted.inplace import lay_mark, lift_mark
+from tieredstore.mounted.marks import Marks, Pending, pending_entries
+from tieredstore.mounted.stage import Mount
 from tieredstore.reporter import Reporter
-from tieredstore.stage import Mount
 from tieredstore.store import TieredStore
 from tieredstore.testing.samples import Sample, record_of
-from tieredstore.tier import Tier
+from tieredstore.tiers import hits
+from tieredstore.tiers.hits import FirstTier
+from tieredstore.tiers.tier import Tier
 
 OLD = {"a": b"o" * 5000, "b": b"old b", "only-old": b"x"}
 NEW = {"a": b"n" * 5000, "b": b"new b"}

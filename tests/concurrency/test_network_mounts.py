@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 
 from tieredstore.backends.local import LocalBackend
-from tieredstore.chain import Chain
 from tieredstore.reporter import Reporter
 from tieredstore.store import TieredStore
-from tieredstore.tier import Tier
+from tieredstore.tiers.chain import Chain
+from tieredstore.tiers.tier import Tier
 
 MANY = int(os.environ.get("TIEREDSTORE_TEST_PROCESSES", "32"))
 KINDS = os.environ.get("TIEREDSTORE_TEST_MOUNTS", "local,no-flock,gluster").split(",")

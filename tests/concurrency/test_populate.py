@@ -15,7 +15,7 @@ import pytest
 
 from tieredstore.backends.local import LocalBackend
 from tieredstore.store import TieredStore
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 HERE = Path(__file__).parent
 SIZES = {"a": 5_000_000, "b/c": 70_000, "d": 7}

@@ -25,7 +25,7 @@ from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.http import HttpBackend
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.s3 import S3Backend
-from tieredstore.versions import Versions
+from tieredstore.mounted.versions import Versions
 
 WORKERS, TURNS = 6, 10
 

@@ -20,7 +20,7 @@ import pytest
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.s3 import S3Backend
 from tieredstore.store import TieredStore
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 pytestmark = pytest.mark.timeout(300)  # on a machine that does much else
 SIXTEEN = 16

@@ -15,7 +15,7 @@ import pytest
 
 from tieredstore.backends.local import LocalBackend
 from tieredstore.store import TieredStore
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 WORK = Path(__file__).with_name("space.py")
 LOCKS = pytest.mark.parametrize("no_flock", [False, True], ids=["flock", "no-flock"])

@@ -16,7 +16,7 @@ from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.runpod import RunPodBackend
 from tieredstore.errors import EvictRefused, LeaseTimeout
 from tieredstore.store import TieredStore
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 root, verb = sys.argv[1:]
 vol = RunPodBackend(root + "/vol")
 store = TieredStore([Tier("local", LocalBackend(root + "/local")), Tier("vol", vol, durable=True)])
@@ -118,7 +118,7 @@ def test_what_is_being_built_is_not_collected(node, offset, wrong):
 def test_a_pin_of_ten_minutes_stands(node, tmp_path, offset, wrong):
     from tieredstore.backends.local import LocalBackend
     from tieredstore.store import TieredStore
-    from tieredstore.tier import Tier
+    from tieredstore.tiers.tier import Tier
 
     tiers = [Tier(n, LocalBackend(str(tmp_path / n)), durable=n == "vol") for n in ("local", "vol")]
     store = TieredStore(tiers)

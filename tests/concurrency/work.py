@@ -19,7 +19,7 @@ from tieredstore.backends.runpod import RunPodBackend
 from tieredstore.errors import ArtifactChanged, ArtifactNotFound
 from tieredstore.store import TieredStore
 from tieredstore.testing import faults
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 FILES = {"a": 5000, "b/c": 7, "d": 2_500_000}
 ONE = {"one": 300_000}

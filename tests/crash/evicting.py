@@ -15,7 +15,7 @@ from tieredstore.backends.local import LocalBackend
 from tieredstore.limits import Space
 from tieredstore.store import TieredStore
 from tieredstore.testing import faults
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 MIB = 1 << 20
 SIZE = MIB - 50_000  # two of them fit

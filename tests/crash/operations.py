@@ -11,10 +11,10 @@ import os
 
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import ArtifactNotFound
+from tieredstore.moving.transfer import Transfer
 from tieredstore.store import TieredStore
 from tieredstore.testing.faults import FaultyKeyed
-from tieredstore.tier import Tier
-from tieredstore.transfer import Transfer
+from tieredstore.tiers.tier import Tier
 
 NAME = "runs/set"
 SINGLE = "one.bin"

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import samples  # beside this file; child.py puts the folder on the path
 
-from tieredstore import errors, shards
+from tieredstore import errors
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.s3 import S3Backend
+from tieredstore.manifest import shards
 from tieredstore.putting import put
 from tieredstore.store import TieredStore
 from tieredstore.testing.faults import Point
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 shards.MANY = samples.MANY - 1
 S3Backend.lease_length = 0.5

@@ -16,9 +16,10 @@ import struct
 
 import pytest
 
-from tieredstore import Tier, TieredStore, local_tier, shards
+from tieredstore import Tier, TieredStore, local_tier
 from tieredstore.backends.s3 import S3Backend
 from tieredstore.errors import TieredStoreError
+from tieredstore.manifest import shards
 
 pytestmark = pytest.mark.timeout(900)
 FLIPS = int(os.environ.get("TIEREDSTORE_TEST_ONE_BIT", "150"))

@@ -16,7 +16,7 @@ from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.s3 import S3Backend
 from tieredstore.errors import TieredStoreError
 from tieredstore.store import TieredStore
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 SEEDS = int(os.environ.get("TIEREDSTORE_TEST_FLAKY", "1"))
 FILES = {**{f"small/{n}": os.urandom(3000) for n in range(20)}, "large": os.urandom(20 << 20)}

@@ -20,9 +20,11 @@ from pathlib import Path
 
 import pytest
 
-from tieredstore import Tier, TieredStore, alive, mounted_litter, vigil
+from tieredstore import Tier, TieredStore
 from tieredstore.backends.local import LocalBackend
 from tieredstore.cli import run
+from tieredstore.mounted import alive, vigil
+from tieredstore.mounted import litter as mounted_litter
 
 SECONDS = float(os.environ.get("TIEREDSTORE_TEST_GC_SECONDS", "5"))
 PROCESSES, KILLS = 16, max(4, int(SECONDS))
@@ -70,9 +72,10 @@ def tag_of(root, name):
 
 BUILDER = """
 import os, signal, sys
-from tieredstore import Tier, TieredStore, alive
+from tieredstore import Tier, TieredStore
+from tieredstore.mounted import alive
 from tieredstore.backends.local import LocalBackend
-from tieredstore.stage import Mount
+from tieredstore.mounted.stage import Mount
 alive.BEAT = 0.1
 root, where = sys.argv[1:]
 def stop():

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 import tieredstore
-from tieredstore import Tier, TieredStore, job_folders
+from tieredstore import Tier, TieredStore
 from tieredstore.backends.local import LocalBackend
 from tieredstore.cli import run
+from tieredstore.mounted import job_folders
 
 HERE = Path(__file__).parent
 CONFIG = """
@@ -145,7 +146,7 @@ def test_a_durable_tier_has_no_folders_of_jobs(tmp_path, bare):
 
 def test_what_a_killed_collector_has_left_is_ended(jobs, tmp_path, monkeypatch):
     code = (
-        "import os, sys, tieredstore; from tieredstore import beneath; "
+        "import os, sys, tieredstore; from tieredstore.mounted import beneath; "
         "beneath.delete_tree = lambda *_: os._exit(9); "
         "tieredstore.open_store(sys.argv[1]).collect(grace=0.0)"
     )

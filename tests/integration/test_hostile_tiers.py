@@ -24,11 +24,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tieredstore.artifact import HEAD, RECORDS, Head, canonical, digest128
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import TieredStoreError
+from tieredstore.manifest.artifact import HEAD, RECORDS, Head, canonical, digest128
 from tieredstore.store import TieredStore
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 NAME = "runs/set"
 pytestmark = pytest.mark.timeout(300)  # on a machine that does much else

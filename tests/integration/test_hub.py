@@ -18,9 +18,9 @@ from tieredstore import ConfigError, PromoteFailed, Reporter, Tier, TieredStore,
 from tieredstore.backends.hf import HubBackend
 from tieredstore.backends.hf import repo as hf_repo
 from tieredstore.errors import CorruptData, HeadConflict, InvalidName, TierUnavailable, Unsupported
-from tieredstore.records import FileRecord
+from tieredstore.manifest.records import FileRecord
 from tieredstore.testing.samples import Sample, publish, read_artifact, stage
-from tieredstore.verifying import verify_copy
+from tieredstore.tiers.verifying import verify_copy
 
 constants = pytest.importorskip("huggingface_hub.constants", reason="needs the extra 'hf'")
 

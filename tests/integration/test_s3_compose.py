@@ -21,14 +21,14 @@ from tieredstore import (
     Unsupported,
     local_tier,
 )
-from tieredstore.artifact import new_generation
 from tieredstore.backend import FileStat, Segment
 from tieredstore.backends.s3 import S3Backend
 from tieredstore.backends.s3.botocore import Botocore
 from tieredstore.backends.s3.compose import Composition
 from tieredstore.backends.s3.plan import LEAST
-from tieredstore.records import BLOCK, Records, head_of
-from tieredstore.shards import MANY
+from tieredstore.manifest.artifact import new_generation
+from tieredstore.manifest.records import BLOCK, Records, head_of
+from tieredstore.manifest.shards import MANY
 from tieredstore.testing.samples import record_of
 
 MIB = 1 << 20

@@ -17,12 +17,12 @@ from contextlib import suppress
 import pytest
 
 from tieredstore import PromoteFailed, Tier, TieredStore, local_tier
-from tieredstore.artifact import HEAD
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.s3 import S3Backend
 from tieredstore.backends.s3.upload import PIECE
 from tieredstore.cli import run
 from tieredstore.errors import Unsupported
+from tieredstore.manifest.artifact import HEAD
 
 LARGE = random.Random(6).randbytes(3 * PIECE + 4321)  # four parts
 FILES = {"aa-small.bin": b"small", "train.bin": LARGE}

@@ -20,7 +20,7 @@ from tieredstore import ArtifactNotFound, EvictRefused, PromoteFailed, TieredSto
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.http import HttpBackend
 from tieredstore.backends.local import LocalBackend
-from tieredstore.tier import UNREACHABLE, Tier
+from tieredstore.tiers.tier import UNREACHABLE, Tier
 
 DEADLINE, MARGIN = 0.4, 3.0  # seconds; the margin is for a busy machine
 FILES = {"a": b"a" * 300_000, "sub/b": b"b"}

@@ -20,12 +20,12 @@ import fsspec
 import pytest
 
 from tieredstore import RepairFailed, Reporter, Tier, TieredStore
-from tieredstore import shards as shards_module
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.s3 import S3Backend
 from tieredstore.backends.s3.upload import PIECE
-from tieredstore.records import BLOCK
+from tieredstore.manifest import shards as shards_module
+from tieredstore.manifest.records import BLOCK
 from tieredstore.testing.samples import Sample, publish
 
 FLIPS = int(os.environ.get("TIEREDSTORE_TEST_FLIPS", "200"))

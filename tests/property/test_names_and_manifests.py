@@ -8,10 +8,10 @@ from contextlib import suppress
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tieredstore.artifact import Head, Recipe, Shards, canonical, digest128
 from tieredstore.errors import InvalidName, ManifestError
-from tieredstore.names import MAX_FILE, Layout, check_file, check_files, check_name
-from tieredstore.records import FileRecord, Records, find, pack_block
+from tieredstore.manifest.artifact import Head, Recipe, Shards, canonical, digest128
+from tieredstore.manifest.names import MAX_FILE, Layout, check_file, check_files, check_name
+from tieredstore.manifest.records import FileRecord, Records, find, pack_block
 from tieredstore.testing.samples import record_of, table_of
 
 budget = settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tieredstore.backend import FileStat, Segment
 from tieredstore.backends.s3.plan import LEAST, MOST_PARTS, BlockTable, plan
-from tieredstore.records import BLOCK, MAX_BLOCK, FileRecord, pack_block
+from tieredstore.manifest.records import BLOCK, MAX_BLOCK, FileRecord, pack_block
 
 MIB = 1 << 20
 DIGEST = bytes(16)

@@ -25,7 +25,7 @@ from tieredstore.backends.runpod import RunPodBackend
 from tieredstore.backends.s3 import S3Backend
 from tieredstore.errors import PromoteFailed, TieredStoreError
 from tieredstore.store import TieredStore
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 SHARED = ("shared/a", "shared/b", "shared/c")
 BUILT = tuple(f"built/{n}" for n in range(4))

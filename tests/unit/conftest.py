@@ -14,8 +14,8 @@ import tieredstore
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.runpod import RunPodBackend
-from tieredstore.names import Layout
-from tieredstore.tier import Tier
+from tieredstore.manifest.names import Layout
+from tieredstore.tiers.tier import Tier
 
 FILES = {"train.bin": bytes(range(256)) * 5000, "sub/val.bin": b"val", "empty": b""}
 

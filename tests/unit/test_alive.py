@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from tieredstore import alive
+from tieredstore.mounted import alive
 
 
 def folder(path):
@@ -14,7 +14,7 @@ def folder(path):
 
 def test_own_name_lives_and_that_of_an_ended_process_does_not():
     assert alive.lives(alive.temporary("mark-")) is True
-    code = "from tieredstore import alive; print(alive.temporary('mark-'))"
+    code = "from tieredstore.mounted import alive; print(alive.temporary('mark-'))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert alive.lives(other.stdout.strip()) is False
 
@@ -32,7 +32,7 @@ def test_nothing_is_known_of_other_machines_and_of_other_names():
 
 
 def test_a_dead_process_that_nobody_has_waited_for_is_dead():
-    code = "from tieredstore import alive; print(alive.temporary(''), flush=True)"
+    code = "from tieredstore.mounted import alive; print(alive.temporary(''), flush=True)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
         name = other.stdout.readline().strip()
         until = time.monotonic() + 10
@@ -82,7 +82,7 @@ def test_a_fork_does_not_end_its_parents_sign(tmp_path):
 
 def test_ends_with_its_process(tmp_path):
     code = (
-        "import os, sys; from tieredstore import alive; "
+        "import os, sys; from tieredstore.mounted import alive; "
         "sign = alive.Sign(os.open(sys.argv[1], os.O_RDONLY), 'key')"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

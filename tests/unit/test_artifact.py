@@ -7,7 +7,8 @@ from contextlib import suppress
 
 import pytest
 
-from tieredstore.artifact import (
+from tieredstore.errors import InvalidName, ManifestError
+from tieredstore.manifest.artifact import (
     MAX_HEAD,
     Head,
     Recipe,
@@ -17,8 +18,13 @@ from tieredstore.artifact import (
     digest128,
     new_generation,
 )
-from tieredstore.errors import InvalidName, ManifestError
-from tieredstore.names import Layout, check_case_clashes, check_file, check_files, check_name
+from tieredstore.manifest.names import (
+    Layout,
+    check_case_clashes,
+    check_file,
+    check_files,
+    check_name,
+)
 
 ESCAPES = [
     "",

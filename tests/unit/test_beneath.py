@@ -7,8 +7,8 @@ import stat
 
 import pytest
 
-from tieredstore import beneath
 from tieredstore.errors import UnsafePath
+from tieredstore.mounted import beneath
 
 
 @pytest.fixture

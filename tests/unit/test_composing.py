@@ -24,12 +24,12 @@ from tieredstore import (
 from tieredstore.backend import ANY_HEAD
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.local import LocalBackend
-from tieredstore.fetching import Copy
-from tieredstore.joined import Joined, JoinedPart
-from tieredstore.records import BLOCK, ENTRY
+from tieredstore.manifest.records import BLOCK, ENTRY
+from tieredstore.moving.fetching import Copy
 from tieredstore.testing import faults
 from tieredstore.testing.samples import Sample, publish, stage
-from tieredstore.tier import WHOLE, Tier
+from tieredstore.tiers.tier import WHOLE, Tier
+from tieredstore.verbs.joined import Joined, JoinedPart
 
 RECIPE = {"preparer": "merge", "version": "1"}
 # Short blocks in the middle: after the first part, within the third, around the empty one.

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 import pytest
 
 import tieredstore
-from tieredstore import holding, leases, notes
+from tieredstore import leases, notes
 from tieredstore.errors import ArtifactNotFound, BuildFailed, PromoteFailed
-from tieredstore.holding import Claim
 from tieredstore.notes import MAX_NOTE, Failure, Note, Work, without_secrets
 from tieredstore.reporter import Relay, Reporter, Wait
+from tieredstore.tiers import holding
+from tieredstore.tiers.holding import Claim
 
 
 @pytest.fixture(autouse=True)

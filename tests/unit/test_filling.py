@@ -20,7 +20,7 @@ from tieredstore import (
 )
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.runpod import RunPodBackend
-from tieredstore.names import Layout
+from tieredstore.manifest.names import Layout
 
 FILES = ("train.bin", "val.bin", "meta.pkl")
 

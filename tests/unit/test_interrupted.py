@@ -9,8 +9,9 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from tieredstore import beneath, leases
+from tieredstore import leases
 from tieredstore.errors import ArtifactNotFound
+from tieredstore.mounted import beneath
 from tieredstore.reporter import Reporter
 from tieredstore.testing import faults
 from tieredstore.workers import together, within

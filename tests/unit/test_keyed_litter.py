@@ -12,10 +12,10 @@ import fsspec
 import pytest
 
 from tieredstore import keyed
-from tieredstore.artifact import HEAD
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.errors import HeadConflict, TierUnavailable, Unsupported
 from tieredstore.keyed_litter import generation_of
+from tieredstore.manifest.artifact import HEAD
 from tieredstore.testing.samples import Sample, publish, read_artifact, stage
 
 DAY = 86400

@@ -6,7 +6,7 @@ import pytest
 
 from tieredstore import TieredStore, local_tier
 from tieredstore.backends.local import LocalBackend
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 FILES = ("data.bin", "index.bin")
 

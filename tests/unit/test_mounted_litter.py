@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tieredstore import Tier, TieredStore, alive, mounted_litter, vigil
-from tieredstore.artifact import digest128, new_generation
+from tieredstore import Tier, TieredStore
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.runpod import RunPodBackend
-from tieredstore.stage import Mount
+from tieredstore.manifest.artifact import digest128, new_generation
+from tieredstore.mounted import alive, vigil
+from tieredstore.mounted import litter as mounted_litter
+from tieredstore.mounted.stage import Mount
 
 DAY = 86400.0
 OLD = time.time() - 30 * DAY
@@ -25,7 +27,7 @@ OLD = time.time() - 30 * DAY
 @pytest.fixture(scope="module")
 def dead():
     """The end of a name that a process gave which has ended."""
-    code = "from tieredstore import alive; print(alive.temporary(''))"
+    code = "from tieredstore.mounted import alive; print(alive.temporary(''))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -230,7 +232,7 @@ def test_a_stage_that_a_mark_names_is_completed_and_never_dropped(backend, area,
         folder.mkdir(exist_ok=True)
         (folder / "mine.py").write_bytes(b"mine")  # so that files are replaced one by one
         if data == b"new":
-            monkeypatch.setattr("tieredstore.stage.roll_forward", stop)
+            monkeypatch.setattr("tieredstore.mounted.stage.roll_forward", stop)
         try:
             with store.create("set") as stage:
                 monkeypatch.setattr(type(stage._staged), "delete", lambda self: self.leave())

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from tieredstore import InvalidName, TierUnavailable, Unsupported, small
-from tieredstore.pins import AREA, DOUBT
+from tieredstore import InvalidName, TierUnavailable, Unsupported
+from tieredstore.mounted import small
+from tieredstore.space.pins import AREA, DOUBT
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tieredstore import PromoteFailed
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.local import LocalBackend
 from tieredstore.testing import faults
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 
 RECIPE = {"preparer": "test"}
 

@@ -13,7 +13,6 @@ import time
 import pytest
 
 import tieredstore
-from tieredstore import flushing, queued
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import (
     ArtifactNotFound,
@@ -21,9 +20,11 @@ from tieredstore.errors import (
     TierUnavailable,
     Unsupported,
 )
-from tieredstore.queued import Queued
 from tieredstore.store import TieredStore
-from tieredstore.tier import Tier
+from tieredstore.tiers import queued
+from tieredstore.tiers.queued import Queued
+from tieredstore.tiers.tier import Tier
+from tieredstore.verbs import flushing
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_what_waits_outlives_its_process(world, store):
         "import sys\n"
         "from tieredstore.backends.local import LocalBackend\n"
         "from tieredstore.store import TieredStore\n"
-        "from tieredstore.tier import Tier\n"
+        "from tieredstore.tiers.tier import Tier\n"
         "import os, signal\n"
         "tiers = [Tier('first', LocalBackend(sys.argv[1])),"
         " Tier('second', LocalBackend(sys.argv[2]), durable=True)]\n"

@@ -9,9 +9,9 @@ import struct
 
 import pytest
 
-from tieredstore.artifact import Recipe, digest128
 from tieredstore.errors import InvalidName, ManifestError, NoSuchFile
-from tieredstore.records import (
+from tieredstore.manifest.artifact import Recipe, digest128
+from tieredstore.manifest.records import (
     BLOCK,
     MAX_BLOCK,
     MAX_RECORDS,

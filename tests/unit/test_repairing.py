@@ -14,16 +14,16 @@ import fsspec
 import pytest
 
 from tieredstore import RepairFailed, Tier, TieredStore
-from tieredstore import packing as packing_module
-from tieredstore import shards as shards_module
-from tieredstore.artifact import HEAD, RECORDS, canonical, digest128
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.runpod import RunPodBackend
-from tieredstore.records import BLOCK
-from tieredstore.repairing import Mending
+from tieredstore.manifest import shards as shards_module
+from tieredstore.manifest.artifact import HEAD, RECORDS, canonical, digest128
+from tieredstore.manifest.records import BLOCK
+from tieredstore.moving import packing as packing_module
 from tieredstore.testing.faults import FaultyBackend, steady
 from tieredstore.testing.samples import Sample, publish, read_artifact
+from tieredstore.verbs.repairing import Mending
 
 LARGE = random.Random(7).randbytes(3 * BLOCK + 4321)
 FILES = {"train.bin": LARGE, "sub/val.bin": b"val" * 9, "empty": b"", "ünï": b"{}"}

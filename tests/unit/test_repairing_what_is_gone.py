@@ -7,8 +7,8 @@ import pytest
 from tieredstore import TieredStore, local_tier
 from tieredstore.backends.runpod import RunPodBackend
 from tieredstore.errors import RepairFailed
-from tieredstore.repairing import repair
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
+from tieredstore.verbs.repairing import repair
 
 
 @pytest.fixture

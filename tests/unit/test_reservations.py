@@ -12,10 +12,11 @@ import time
 
 import pytest
 
-from tieredstore import NoSpace, alive, small
+from tieredstore import NoSpace
 from tieredstore.limits import Space
-from tieredstore.reservations import AREA, Reservations, Reserved
-from tieredstore.usage import Bytes
+from tieredstore.mounted import alive, small
+from tieredstore.space.reservations import AREA, Reservations, Reserved
+from tieredstore.space.usage import Bytes
 
 MIB = 1 << 20
 ANOTHER = "0123456789ab.4711.99"  # a machine that is not this one, see alive.py

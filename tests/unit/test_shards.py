@@ -12,16 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tieredstore.artifact import Shards
 from tieredstore.backend import FileReader, FileSource, Readable
 from tieredstore.errors import CorruptData
-from tieredstore.fetching import Copies, Copy
-from tieredstore.names import RESERVED
-from tieredstore.packed import PackedSource
-from tieredstore.packing import Packing
-from tieredstore.records import BLOCK, Records, groups
-from tieredstore.reporter import Reporter
-from tieredstore.shards import (
+from tieredstore.manifest.artifact import Shards
+from tieredstore.manifest.names import RESERVED
+from tieredstore.manifest.records import BLOCK, Records, groups
+from tieredstore.manifest.shards import (
     END,
     LARGE,
     SLOT,
@@ -32,6 +28,10 @@ from tieredstore.shards import (
     max_size,
     padded,
 )
+from tieredstore.moving.fetching import Copies, Copy
+from tieredstore.moving.packed import PackedSource
+from tieredstore.moving.packing import Packing
+from tieredstore.reporter import Reporter
 from tieredstore.testing.samples import MTIME_NS, ODD_NAMES, record_of
 from tieredstore.workers import Watch
 

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 import pytest
 
 import tieredstore
-from tieredstore import EvictRefused, NoSpace, small
+from tieredstore import EvictRefused, NoSpace
 from tieredstore.limits import Space
-from tieredstore.reservations import AREA
+from tieredstore.mounted import small
+from tieredstore.space.reservations import AREA
 
 MIB = 1 << 20
 DAY = 86400
@@ -160,7 +161,7 @@ def replaced(store, world):
 
 @contextmanager
 def being_evicted(store, world):
-    from tieredstore.artifact import digest128
+    from tieredstore.manifest.artifact import digest128
 
     note = f"{digest128(b'a')}.{ANOTHER}.{'0' * 16}"
     small.put(store.tiers[1].backend.mount, "evict", note, b"volume")
@@ -183,7 +184,7 @@ KEEPS = [
 
 @pytest.mark.parametrize(("kept", "why"), KEEPS, ids=[kept.__name__ for kept, _ in KEEPS])
 def test_what_has_to_stay_stays(world, limited, kept, why, monkeypatch):
-    monkeypatch.setattr("tieredstore.space._PATIENCE", 0.0)
+    monkeypatch.setattr("tieredstore.space.room._PATIENCE", 0.0)
     store = limited()
     for name in "abc":
         make(store, name)

@@ -7,13 +7,13 @@ import threading
 
 import pytest
 
-from tieredstore import beneath
-from tieredstore.artifact import HEAD, RECORDS
 from tieredstore.backend import ANY_HEAD
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import ArtifactChanged, ManifestError, UnsafePath
-from tieredstore.marks import Marks, Pending
-from tieredstore.staged import Staged
+from tieredstore.manifest.artifact import HEAD, RECORDS
+from tieredstore.mounted import beneath
+from tieredstore.mounted.marks import Marks, Pending
+from tieredstore.mounted.staged import Staged
 from tieredstore.testing.samples import Sample, publish, read_artifact, stage
 
 OLD = {"train.bin": b"old train", "sub/val.bin": b"old val", "only-old": b"x"}
@@ -99,7 +99,7 @@ def test_a_swap_note_that_lies_is_not_followed(backend, root):
     publish(backend, "other", Sample.of(NEW))
     swap = root / ".tieredstore" / "swap"
     swap.mkdir(exist_ok=True)
-    from tieredstore.artifact import digest128
+    from tieredstore.manifest.artifact import digest128
 
     for target in ("name", "../outside", ".tieredstore/stage/../../name", "/etc"):
         note = swap / f"{digest128(b'gone')}-{os.urandom(4).hex()}"

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from tieredstore import ArtifactNotFound, CorruptData, NoSuchFile
-from tieredstore.artifact import HEAD
-from tieredstore.records import BLOCK
+from tieredstore.manifest.artifact import HEAD
+from tieredstore.manifest.records import BLOCK
 
 RECIPE = {"preparer": "test", "subset": 1.0}
 

@@ -16,10 +16,11 @@ from tieredstore.backend import FileReader, FileSource, FileWriter, Staging
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import CorruptData, TierTimeout
-from tieredstore.fetching import Copy
-from tieredstore.records import BLOCK, FileRecord
+from tieredstore.manifest.records import BLOCK, FileRecord
+from tieredstore.moving.fetching import Copy
+from tieredstore.moving.runs import RUN
+from tieredstore.moving.transfer import Transfer
 from tieredstore.reporter import Reporter
-from tieredstore.runs import RUN
 from tieredstore.testing.samples import (
     MODE,
     MTIME_NS,
@@ -29,7 +30,6 @@ from tieredstore.testing.samples import (
     read_whole,
     table_of,
 )
-from tieredstore.transfer import Transfer
 
 
 def random_bytes(size, seed=1):

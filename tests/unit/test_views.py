@@ -5,10 +5,10 @@ import errno
 import pytest
 
 from tieredstore import Layout, Recipe, Tier, views
-from tieredstore.artifact import Head
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import ArtifactNotFound, ConfigError, TierUnavailable
-from tieredstore.tier import Located
+from tieredstore.manifest.artifact import Head
+from tieredstore.tiers.tier import Located
 
 
 def located(tier, generation, recipe, size, created, files=1):

@@ -13,7 +13,7 @@ import pytest
 
 import tieredstore
 from tieredstore.errors import ConfigError, TierUnavailable
-from tieredstore.records import FileRecord
+from tieredstore.manifest.records import FileRecord
 from tieredstore.testing.samples import Sample, publish, read_artifact
 from tieredstore_sftp import SftpBackend
 

@@ -15,10 +15,10 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from tieredstore.artifact import MAX_HEAD
 from tieredstore.backend import ANY_HEAD, Expected, FileReader, FileStat, FileWriter
 from tieredstore.errors import ConfigError, HeadConflict, InvalidName, TierUnavailable, reason
 from tieredstore.keyed import KeyedBackend, check_expected
+from tieredstore.manifest.artifact import MAX_HEAD
 
 _SMALL = 8 << 20  # bytes; up to here a key is put in one call
 _WHEN = ("LastModified", "last_modified", "mtime", "modified", "created")  # as file systems call it

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import ClassVar
 
-from tieredstore import beneath, leases, small
-from tieredstore.artifact import HEAD, RECORDS, Head
+from tieredstore import leases
 from tieredstore.backend import (
     ANY_HEAD,
     Expected,
@@ -26,15 +25,17 @@ from tieredstore.backend import (
     Staging,
 )
 from tieredstore.errors import HeadConflict
-from tieredstore.marks import Held, Marks
-from tieredstore.mounted_litter import MountedLitter
-from tieredstore.names import RESERVED
+from tieredstore.manifest.artifact import HEAD, RECORDS, Head
+from tieredstore.manifest.names import RESERVED
+from tieredstore.manifest.records import BLOCK, FileRecord, Records
+from tieredstore.mounted import beneath, small
+from tieredstore.mounted.litter import MountedLitter
+from tieredstore.mounted.marks import Held, Marks
+from tieredstore.mounted.stage import Mount
+from tieredstore.mounted.staged import DescriptorReader, Staged, StagedFolders, StagedWriter
+from tieredstore.mounted.versions import Versions
 from tieredstore.notes import MAX_NOTE
 from tieredstore.recordable import Recordable, Versioned
-from tieredstore.records import BLOCK, FileRecord, Records
-from tieredstore.stage import Mount
-from tieredstore.staged import DescriptorReader, Staged, StagedFolders, StagedWriter
-from tieredstore.versions import Versions
 
 _LOOKS = 3
 _PUBLISH_WAIT = 60.0  # seconds; a publication takes far less, and goes on without the lock

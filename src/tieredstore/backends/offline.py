@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NoReturn
 
-from tieredstore.artifact import Head
 from tieredstore.backend import FileReader, FileStat, FoundHead, Publishable, Readable, Staging
 from tieredstore.errors import TierUnavailable
+from tieredstore.manifest.artifact import Head
 
 
 class OfflineBackend(Readable, Publishable):

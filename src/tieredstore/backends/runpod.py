@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from tieredstore import leases
 from tieredstore.backend import OnWait
 from tieredstore.backends.local import LocalBackend
-from tieredstore.stage import Mount
+from tieredstore.mounted.stage import Mount
 
 
 class Volume(Mount):

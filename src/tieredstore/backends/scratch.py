@@ -19,8 +19,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Final
 
-from tieredstore import beneath, leases
-from tieredstore.artifact import Head, digest128
+from tieredstore import leases
 from tieredstore.backend import (
     FileReader,
     FileSource,
@@ -31,11 +30,13 @@ from tieredstore.backend import (
 )
 from tieredstore.backends.local import LocalBackend, MountedSource, MountedStaging
 from tieredstore.errors import TieredStoreError, TierUnavailable, UnsafePath
-from tieredstore.marks import Held
-from tieredstore.purging import DAY, Purged, Refreshed
-from tieredstore.records import FileRecord, Records
-from tieredstore.stage import Mount
-from tieredstore.staged import DescriptorReader, StagedWriter
+from tieredstore.manifest.artifact import Head, digest128
+from tieredstore.manifest.records import FileRecord, Records
+from tieredstore.mounted import beneath
+from tieredstore.mounted.marks import Held
+from tieredstore.mounted.purging import DAY, Purged, Refreshed
+from tieredstore.mounted.stage import Mount
+from tieredstore.mounted.staged import DescriptorReader, StagedWriter
 
 _WRITTEN: Final = ("", "stage", "part", "old", "alive", "lease")  # of the area, by a publication
 _SOON: Final = DAY  # seconds; a file that was used since is not refreshed again

@@ -10,8 +10,8 @@ from tieredstore.cli.shown import DONE, FAILED, Shown
 from tieredstore.cli.verbs import Verbs
 from tieredstore.errors import RepairFailed
 from tieredstore.store import TieredStore
-from tieredstore.tier import UNREACHABLE
-from tieredstore.verifying import Verified
+from tieredstore.tiers.tier import UNREACHABLE
+from tieredstore.tiers.verifying import Verified
 
 
 def add(verbs: Verbs) -> None:

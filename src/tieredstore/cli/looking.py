@@ -10,9 +10,9 @@ from tieredstore import views
 from tieredstore.cli.shown import FAILED, Shown, age, size
 from tieredstore.cli.verbs import Verbs
 from tieredstore.errors import TieredStoreError, TierUnavailable, reason
-from tieredstore.queued import Queued
 from tieredstore.store import TieredStore
-from tieredstore.tier import ABSENT, UNREACHABLE, Located, Tier
+from tieredstore.tiers.queued import Queued
+from tieredstore.tiers.tier import ABSENT, UNREACHABLE, Located, Tier
 
 
 def add(verbs: Verbs) -> None:

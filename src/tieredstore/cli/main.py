@@ -20,7 +20,7 @@ from tieredstore.config import debug, open_store
 from tieredstore.console import ConsoleReporter, OutputClosed
 from tieredstore.errors import ConfigError, InvalidName
 from tieredstore.signals import Terminated, terminable
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 from tieredstore.workers import within
 
 

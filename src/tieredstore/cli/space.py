@@ -10,8 +10,8 @@ from tieredstore.cli.shown import DONE, FAILED, Shown, age, size
 from tieredstore.cli.tidying import seconds
 from tieredstore.cli.verbs import Verbs
 from tieredstore.errors import ArtifactNotFound, ConfigError
-from tieredstore.least_used import Candidate, Evicted
-from tieredstore.pins import Pin
+from tieredstore.space.least_used import Candidate, Evicted
+from tieredstore.space.pins import Pin
 from tieredstore.store import TieredStore
 
 EVICTED: Final = ("Artifact", "Size", "Last use", "Outcome")

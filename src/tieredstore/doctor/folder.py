@@ -12,7 +12,6 @@ import stat
 import time
 from typing import Final
 
-from tieredstore import beneath
 from tieredstore.doctor.finding import (
     BAD,
     GOOD,
@@ -26,6 +25,7 @@ from tieredstore.doctor.finding import (
 )
 from tieredstore.errors import reason
 from tieredstore.limits import size
+from tieredstore.mounted import beneath
 
 _FICLONE: Final = 0x40049409  # linux/fs.h: share the blocks of another file
 _SPARSE: Final = 16 << 20

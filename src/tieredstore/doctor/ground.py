@@ -8,9 +8,9 @@ import time
 from contextlib import suppress
 from typing import Final
 
-from tieredstore import beneath
-from tieredstore.artifact import random_hex
-from tieredstore.names import RESERVED
+from tieredstore.manifest.artifact import random_hex
+from tieredstore.manifest.names import RESERVED
+from tieredstore.mounted import beneath
 
 AREA: Final = f"{RESERVED}/doctor"
 _STALE: Final = 24 * 3600  # seconds after which what a killed run left is taken away

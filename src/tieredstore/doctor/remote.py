@@ -16,7 +16,6 @@ from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from tieredstore.artifact import HEAD, random_hex
 from tieredstore.backend import ANY_HEAD
 from tieredstore.backends.hf import HubBackend
 from tieredstore.backends.hf.answer import NoRepository
@@ -26,8 +25,9 @@ from tieredstore.backends.s3.heads import NEVER, Heads
 from tieredstore.doctor.finding import BAD, GOOD, NOTE, Check, Finding, median_of, milliseconds
 from tieredstore.errors import TieredStoreError, Unsupported, reason
 from tieredstore.keyed import KeyedBackend
-from tieredstore.names import RESERVED
-from tieredstore.tier import Tier
+from tieredstore.manifest.artifact import HEAD, random_hex
+from tieredstore.manifest.names import RESERVED
+from tieredstore.tiers.tier import Tier
 
 _CONNECT: Final = 5.0  # seconds
 _SKEWED: Final = 60.0  # seconds

@@ -21,7 +21,7 @@ from typing import Any, Final
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.offline import OfflineBackend
 from tieredstore.doctor.finding import BAD, NOTE, Examined, Finding, Place
-from tieredstore.tier import Tier
+from tieredstore.tiers.tier import Tier
 from tieredstore.workers import together
 
 LIMIT: Final = 20.0  # seconds that one check may take

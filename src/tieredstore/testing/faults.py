@@ -17,8 +17,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, Self
 
-from tieredstore import beneath
-from tieredstore.artifact import Head
 from tieredstore.backend import (
     Expected,
     FileReader,
@@ -30,6 +28,8 @@ from tieredstore.backend import (
     Staging,
 )
 from tieredstore.keyed import KeyedBackend
+from tieredstore.manifest.artifact import Head
+from tieredstore.mounted import beneath
 
 _CHANGING: Final = (
     "write",

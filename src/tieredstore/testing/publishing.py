@@ -10,7 +10,7 @@ import pytest
 
 from tieredstore.backend import ANY_HEAD, Publishable, Readable, Staging
 from tieredstore.errors import HeadConflict
-from tieredstore.records import BLOCK, FileRecord
+from tieredstore.manifest.records import BLOCK, FileRecord
 from tieredstore.testing.reading import ReadingContract
 from tieredstore.testing.samples import (
     MODE,

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, Head
 from tieredstore.backend import Readable
 from tieredstore.errors import CorruptData, InvalidName, ManifestError, UnsafePath, Unsupported
+from tieredstore.manifest.artifact import HEAD, MAX_HEAD, RECORDS, Head
 from tieredstore.testing.samples import ODD_NAMES, Sample, read_whole
 
 

@@ -10,9 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tieredstore.artifact import Head, Recipe, new_generation
 from tieredstore.backend import ANY_HEAD, Expected, Publishable, Readable, Staging
-from tieredstore.records import BLOCK, FileRecord, Records, block_digest, head_of, pack_block
+from tieredstore.manifest.artifact import Head, Recipe, new_generation
+from tieredstore.manifest.records import (
+    BLOCK,
+    FileRecord,
+    Records,
+    block_digest,
+    head_of,
+    pack_block,
+)
 
 MTIME_NS: Final = 1_600_000_000_123_456_789
 MODE: Final = 0o640

@@ -14,13 +14,13 @@ import fsspec
 import pytest
 
 from tieredstore import Reporter, Tier, TieredStore
-from tieredstore import packing as packing_module
-from tieredstore import shards as shards_module
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.hf import HubBackend
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.s3 import S3Backend
-from tieredstore.shards import shard_name
+from tieredstore.manifest import shards as shards_module
+from tieredstore.manifest.shards import shard_name
+from tieredstore.moving import packing as packing_module
 
 _SERVERS = Path(__file__).parents[2] / "servers"
 _numbers = itertools.count()

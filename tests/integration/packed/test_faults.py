@@ -11,10 +11,10 @@ import fsspec
 import pytest
 
 from tieredstore import PromoteFailed, Tier
-from tieredstore import packing as packing_module
-from tieredstore import shards as shards_module
-from tieredstore.artifact import SHARDS
-from tieredstore.shards import shard_name
+from tieredstore.manifest import shards as shards_module
+from tieredstore.manifest.artifact import SHARDS
+from tieredstore.manifest.shards import shard_name
+from tieredstore.moving import packing as packing_module
 from tieredstore.testing.faults import FaultyBackend, honest, steady
 
 # -- how it is read -----------------------------------------------------------------------------
@@ -151,7 +151,9 @@ def test_a_damaged_source_is_noticed_before_anything_is_published(kit, tmp_path)
 
 _CHILD = """
 import sys
-from tieredstore import packing, shards, Tier, TieredStore
+from tieredstore import Tier, TieredStore
+from tieredstore.moving import packing
+from tieredstore.manifest import shards
 from tieredstore.backends.local import LocalBackend
 from tieredstore.backends.s3 import S3Backend
 from tieredstore.testing.faults import FaultyKeyed, Points, kill_before

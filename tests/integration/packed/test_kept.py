@@ -9,11 +9,11 @@ import fsspec
 import pytest
 
 from tieredstore import ConfigError, PromoteFailed, Tier, open_store
-from tieredstore.artifact import HEAD, RECORDS, SHARDS, Head
 from tieredstore.backends.hf import repo as hf_repo
 from tieredstore.backends.http import HttpBackend
 from tieredstore.errors import ArtifactNotFound
-from tieredstore.shards import shard_name
+from tieredstore.manifest.artifact import HEAD, RECORDS, SHARDS, Head
+from tieredstore.manifest.shards import shard_name
 
 # -- on each kind of place ----------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from tieredstore.backend import Expected, FileReader, FileStat, FileWriter
 from tieredstore.errors import ConfigError, ManifestError, TierUnavailable
 from tieredstore.keyed import KeyedBackend, check_expected
-from tieredstore.names import RESERVED
+from tieredstore.manifest.names import RESERVED
 from tieredstore_sftp import steps
 from tieredstore_sftp.connections import Connections, Server
 

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final
 
-from tieredstore.artifact import HEAD, MAX_HEAD, Head
 from tieredstore.backend import (
     FileReader,
     FileSource,
@@ -29,7 +28,8 @@ from tieredstore.backends.hf.reader import Files, HubReader, HubSource
 from tieredstore.backends.hf.repo import Limits, Repo
 from tieredstore.backends.hf.staging import HubStaging
 from tieredstore.errors import ConfigError, TierUnavailable
-from tieredstore.records import Records
+from tieredstore.manifest.artifact import HEAD, MAX_HEAD, Head
+from tieredstore.manifest.records import Records
 
 _PINNED: Final = 1024  # copies whose commit is remembered
 

@@ -6,14 +6,14 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from tieredstore.artifact import HEAD, MAX_HEAD, RECORDS, SHARDS, Head
 from tieredstore.backend import Expected
 from tieredstore.backends.hf.api import Entry, HubApi, Operation, operation
 from tieredstore.backends.hf.reader import Files
 from tieredstore.backends.hf.upload import MAX_REGULAR, Addition
 from tieredstore.errors import CorruptData, ManifestError
 from tieredstore.keyed import check_expected, damaged_mark
-from tieredstore.records import Records
+from tieredstore.manifest.artifact import HEAD, MAX_HEAD, RECORDS, SHARDS, Head
+from tieredstore.manifest.records import Records
 
 Plan = Callable[[str], Sequence[Operation] | None]
 """Given the parent commit: what is to be committed on it, or ``None`` where nothing is."""

@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from tieredstore.errors import ConfigError, InvalidName, Unsupported
-from tieredstore.names import MAX_NAME, check_path, parents
+from tieredstore.manifest.names import MAX_NAME, check_path, parents
 
 MAX_FILES: Final = 25_000  # of one commit, huggingface_hub's `HfApi.create_commit` says
 MAX_ENTRIES: Final = 10_000  # of one folder: https://huggingface.co/docs/hub/storage-limits

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from tieredstore.artifact import HEAD, RECORDS, Head
 from tieredstore.backend import Expected, FileWriter, Staging
 from tieredstore.backends.hf.api import HubApi
 from tieredstore.backends.hf.commit import Folder
@@ -13,7 +12,8 @@ from tieredstore.backends.hf.large import Spooled
 from tieredstore.backends.hf.repo import Limits
 from tieredstore.backends.hf.spool import Spool
 from tieredstore.backends.hf.upload import PARALLEL, Uploads
-from tieredstore.records import FileRecord, Records
+from tieredstore.manifest.artifact import HEAD, RECORDS, Head
+from tieredstore.manifest.records import FileRecord, Records
 
 
 class HubStaging(Staging):

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 
-from tieredstore.artifact import MAX_HEAD, RECORDS, Head
 from tieredstore.backend import FileReader, FileSource, FileStat, FoundHead, Readable
 from tieredstore.backends.http.answer import PARTIAL, Answer
 from tieredstore.backends.http.client import Client
@@ -22,7 +21,8 @@ from tieredstore.backends.http.reader import (
     whole_file,
 )
 from tieredstore.errors import ConfigError, ManifestError, Unsupported
-from tieredstore.marks import Marks
+from tieredstore.manifest.artifact import MAX_HEAD, RECORDS, Head
+from tieredstore.mounted.marks import Marks
 
 
 class HttpBackend(Readable):

@@ -15,7 +15,6 @@ from functools import partial
 from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
-from tieredstore.artifact import MAX_HEAD, Head
 from tieredstore.backend import (
     ANY_HEAD,
     Composable,
@@ -43,9 +42,10 @@ from tieredstore.errors import ConfigError, HeadConflict, TierUnavailable
 from tieredstore.keyed import KeyedBackend, KeyedStaging, check_expected
 from tieredstore.leases import LEASE_LENGTH
 from tieredstore.litter import Litter
+from tieredstore.manifest.artifact import MAX_HEAD, Head
+from tieredstore.manifest.records import FileRecord
 from tieredstore.notes import MAX_NOTE
 from tieredstore.recordable import MAX_VALUE, Versioned
-from tieredstore.records import FileRecord
 from tieredstore.workers import together
 
 _POLL: Final = 0.5  # seconds between two looks at a server whose answers lag behind

@@ -26,7 +26,7 @@ from tieredstore.errors import (
     TierUnavailable,
     Unsupported,
 )
-from tieredstore.records import Block, FileRecord, block_digest
+from tieredstore.manifest.records import Block, FileRecord, block_digest
 from tieredstore.workers import Watch, Workers, together
 
 _COPIED_WHOLE: Final = 5 << 30  # bytes that CopyObject takes at most

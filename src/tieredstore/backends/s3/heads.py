@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Final
 
-from tieredstore.artifact import random_hex
 from tieredstore.backends.s3.objects import Lost, Objects
 from tieredstore.errors import TieredStoreError
-from tieredstore.names import RESERVED
+from tieredstore.manifest.artifact import random_hex
+from tieredstore.manifest.names import RESERVED
 
 _REMEMBERED: Final = f"{RESERVED}/conditional.json"
 _VALID: Final = 7 * 24 * 3600  # seconds

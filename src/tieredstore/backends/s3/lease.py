@@ -22,13 +22,13 @@ from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Final
 
-from tieredstore.artifact import random_hex
 from tieredstore.backend import OnWait
 from tieredstore.backends.s3.heads import NEVER, Heads
 from tieredstore.backends.s3.objects import Lost, Objects
 from tieredstore.errors import LeaseTimeout, TieredStoreError, TierUnavailable
 from tieredstore.leases import LEASE_LENGTH, lock_name, note_name
-from tieredstore.names import RESERVED
+from tieredstore.manifest.artifact import random_hex
+from tieredstore.manifest.names import RESERVED
 
 _LIMIT: Final = 4096  # bytes of a lease
 _SHORTEST, _LONGEST = 1.0, 3600.0  # seconds; what another wrote is believed within these

@@ -15,7 +15,7 @@ from itertools import accumulate, pairwise
 from typing import Final
 
 from tieredstore.backend import Segment
-from tieredstore.records import ENTRY, Block, FileRecord
+from tieredstore.manifest.records import ENTRY, Block, FileRecord
 
 LEAST: Final = 5 << 20  # bytes of a part that is not the last one
 MOST_PARTS: Final = 10_000

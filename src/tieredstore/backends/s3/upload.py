@@ -26,7 +26,7 @@ from tieredstore.backends.s3.listing import xml
 from tieredstore.backends.s3.objects import Objects, one_line
 from tieredstore.backends.s3.wire import NoAnswer
 from tieredstore.errors import TieredStoreError, TierUnavailable, reason
-from tieredstore.records import FileRecord, groups
+from tieredstore.manifest.records import FileRecord, groups
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

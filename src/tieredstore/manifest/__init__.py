@@ -1,0 +1,1 @@
+"""Names, heads, records and shards: parse, emit, validate. Nothing here opens a file."""

@@ -1,0 +1,1 @@
+"""Mounted file systems: stages, marks, versions, signs of life, and what is left over."""

@@ -1,0 +1,402 @@
+"""One generation while it is put together on a mounted file system.
+
+``<root>/.tieredstore/<area>/<generation>/wip/`` holds files that are being written; a file whose
+bytes have all been verified is renamed to ``files/``, and publication takes ``files/`` as a whole.
+In the area ``part`` several processes may write the same generation: they write equal bytes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from tieredstore.backend import FileReader, FileWriter
+from tieredstore.errors import ManifestError, TieredStoreError, UnsafePath
+from tieredstore.manifest.artifact import (
+    HEAD,
+    MAX_HEAD,
+    RECORDS,
+    Head,
+    check_generation,
+    random_hex,
+)
+from tieredstore.manifest.names import RESERVED
+from tieredstore.manifest.records import FileRecord, Records, block_digest
+from tieredstore.mounted import beneath
+from tieredstore.mounted.alive import Sign, temporary
+
+AREA: Final = RESERVED
+PARTIAL: Final = ".tieredstore.partial"
+_GOING: Final = "going-"
+_MANIFEST: Final = "manifest-"  # begins the name of what becomes a head or records
+
+
+class DescriptorReader(FileReader):
+    """A regular file read by position."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def readinto(self, offset: int, buffer: memoryview) -> int:
+        """See `FileReader.readinto`."""
+        done = 0
+        while done < len(buffer):
+            got = os.preadv(self._fd, [buffer[done:]], offset + done)
+            if got == 0:
+                break
+            done += got
+        return done
+
+    def fileno(self) -> int:
+        """The descriptor, which stays this reader's."""
+        return self._fd
+
+    def stat(self) -> os.stat_result:
+        """Stat the open file."""
+        return os.fstat(self._fd)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            self.close()
+
+
+class StagedFolders:
+    """The folders of a `Staged`, held open by one thread that moves many files.
+
+    They stay the folders that they were: when another that moves the same generation publishes
+    ``files``, what is accepted later joins the published folder, verified as it is.
+    """
+
+    def __init__(self, staged: Staged) -> None:
+        self._wip = beneath.Folders(staged.open("wip", make=True))
+        self._files = beneath.Folders(staged.open("files", make=True))
+
+    def open(self, path: str) -> int:
+        """Open a file in ``wip`` for writing; what it holds already stays."""
+        self._wip.make(beneath.split(path)[0])
+        return self._wip.open_file(path, os.O_RDWR | os.O_CREAT)
+
+    def begun(self, file: FileRecord) -> FileReader | None:
+        """What an earlier attempt left of a file in ``wip``."""
+        try:
+            return DescriptorReader(self._wip.open_file(file.path))
+        except FileNotFoundError:
+            return None
+
+    def holds(self, file: FileRecord) -> bool:
+        """Whether a file lies in ``files`` and still is what it was when it was verified."""
+        try:
+            reader = DescriptorReader(self._files.open_file(file.path))
+        except FileNotFoundError:
+            return False
+        with reader:
+            return _is(reader, file)
+
+    def accept(self, file: FileRecord) -> None:
+        """Move a file whose bytes are verified from ``wip`` to ``files``."""
+        folder, name = beneath.split(file.path)
+        source, target = self._wip.at(folder), self._files.make(folder)
+        try:
+            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+        except FileNotFoundError:  # another that moves this generation was faster
+            if not has(self._files.at(""), file):
+                raise
+
+
+class StagedWriter(FileWriter):
+    """A file under ``wip/``; closing it gives it its mode and time and moves it to ``files/``."""
+
+    def __init__(self, folders: Callable[[], StagedFolders], record: FileRecord) -> None:
+        self._folders = folders  # of the calling thread: the last of several closes the file
+        self._record = record
+        self._fd = folders().open(record.path)
+        if os.fstat(self._fd).st_size > record.size:
+            os.ftruncate(self._fd, record.size)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """See `FileWriter.write`."""
+        beneath.write_all(self._fd, data, offset)
+
+    def continues(self, begun: FileReader) -> bool:
+        """See `FileWriter.continues`."""
+        if not isinstance(begun, DescriptorReader):
+            return False
+        return os.path.samestat(begun.stat(), os.fstat(self._fd))
+
+    def close(self) -> None:
+        """See `FileWriter.close`."""
+        try:
+            size = os.fstat(self._fd).st_size
+            if size != self._record.size:
+                raise OSError(errno.EIO, f"{size} bytes staged, expected {self._record.size}")
+            self._finish(self._fd)
+        finally:
+            self.abort()
+        self._folders().accept(self._record)
+
+    def _finish(self, file: int) -> None:
+        os.fchmod(file, self._record.mode & 0o777)
+        self._set_time(file)
+
+    def _set_time(self, file: int) -> None:
+        """The file's own time; that it was used just now stays, or a purge would take it."""
+        if self._record.mtime_ns > 0:
+            os.utime(file, ns=(os.fstat(file).st_atime_ns, self._record.mtime_ns))
+
+    def abort(self) -> None:
+        """See `FileWriter.abort`: what was written stays for the next attempt."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The folder of one generation in the store's own area of a root."""
+
+    root: str
+    area: str
+    generation: str
+    sign: Sign | None = field(default=None, compare=False, repr=False)  # of who works on it
+
+    @classmethod
+    def of_path(cls, root: str, path: str) -> Staged | None:
+        """The staged folder that a path of `path` names, or ``None`` when it names none."""
+        parts = path.split("/")
+        with suppress(ManifestError, ValueError):
+            own, area, generation, files = parts
+            if own == AREA and area in {"stage", "part"} and files == "files":
+                return cls(root, area, check_generation(generation))
+        return None
+
+    @property
+    def home(self) -> str:
+        """Relative to the root: the folder of this generation."""
+        return f"{AREA}/{self.area}/{self.generation}"
+
+    @property
+    def path(self) -> str:
+        """Relative to the root: the folder that becomes the artifact."""
+        return f"{self.home}/files"
+
+    def open(self, part: str = "files", *, make: bool = False) -> int:
+        """Open ``files``, ``wip`` or (``""``) the generation's own folder."""
+        with beneath.opened(beneath.open_root(self.root)) as root:
+            folder = f"{self.home}/{part}".rstrip("/")
+            return beneath.make_folder(root, folder) if make else beneath.open_folder(root, folder)
+
+    def exists(self) -> bool:
+        """Whether there is something to publish."""
+        try:
+            os.close(self.open())
+        except FileNotFoundError:
+            return False
+        return True
+
+    def begun(self) -> bool:
+        """Whether an earlier attempt has left anything, whole or half."""
+        for part in ("files", "wip"):
+            with suppress(FileNotFoundError), beneath.opened(self.open(part)) as fd:
+                with os.scandir(fd) as entries:
+                    if next(entries, None) is not None:
+                        return True
+        return False
+
+    def files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Every regular file in ``files`` but the store's own, with its stat.
+
+        Raises
+        ------
+        UnsafePath
+            For a link or special file.
+        """
+        with beneath.opened(self.open()) as fd:
+            for path, _ in beneath.walk(fd, RESERVED):
+                yield path, beneath.stat_file(fd, path)
+
+    def write_manifest(self, head: Head, records: Records) -> bool:
+        """Write records and head beside the staged files, and whether all of them are here.
+
+        What lies there but is not of this generation (an older copy, where an earlier
+        replacement was stopped right after its exchange) is dropped. All is flushed at once.
+
+        Returns
+        -------
+        bool
+            False when nothing is staged: another that moves this generation has published it.
+        """
+        with (
+            suppress(FileNotFoundError),
+            beneath.opened(self.open("")) as home,
+            beneath.opened(self.open()) as fd,
+        ):
+            there = [has(fd, f) for f in records.files.values()]
+            if not any(there):
+                return False
+            if self.area == "part":
+                for path in [p for p, _ in beneath.walk(fd, RESERVED) if p not in records.files]:
+                    with suppress(FileNotFoundError):
+                        _unlink(fd, path)
+            if all(there):
+                with suppress(FileNotFoundError):
+                    os.unlink(PARTIAL, dir_fd=fd)
+            else:
+                _put_whole(home, fd, PARTIAL, b"")
+            _put_whole(home, fd, RECORDS, records.emit())
+            _put_whole(home, fd, HEAD, head.emit())
+            beneath.syncfs(fd)
+            return True
+        return False
+
+    def going(self) -> str:
+        """A path for the staged folder while it is exchanged with what it replaces."""
+        return f"{self.home}/{_GOING}{random_hex(8)}"
+
+    def recover(self, old: int) -> None:
+        """Take back what a replacement that was stopped left under the name of `going`.
+
+        Parameters
+        ----------
+        old : int
+            Where it goes when the exchange was done and it is the copy that was replaced; closed.
+        """
+        with beneath.opened(old), suppress(FileNotFoundError):
+            with beneath.opened(self.open("")) as home:
+                for name in os.listdir(home):
+                    if name.startswith(_GOING):
+                        with suppress(FileNotFoundError):
+                            self._recover_one(home, name, old)
+
+    def _recover_one(self, home: int, name: str, old: int) -> None:
+        if not self._is_own(home, name):
+            os.rename(name, f"{self.generation}-{name}", src_dir_fd=home, dst_dir_fd=old)
+            return
+        try:
+            os.rename(name, "files", src_dir_fd=home, dst_dir_fd=home)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+            with beneath.opened(beneath.open_folder(home, name)) as source:
+                with beneath.opened(self.open(make=True)) as files:
+                    for path in [p for p, _ in beneath.walk(source, RESERVED)]:
+                        move_in(source, path, files, path)
+            beneath.delete_tree(home, name)
+            return
+        if not self._is_own(home, "files"):  # exchanged between the two looks
+            os.rename("files", f"{self.generation}-{name}", src_dir_fd=home, dst_dir_fd=old)
+
+    def _is_own(self, home: int, name: str) -> bool:
+        with suppress(FileNotFoundError, TieredStoreError):
+            data = beneath.read_small(home, f"{name}/{HEAD}", MAX_HEAD)
+            return Head.parse(data, HEAD).generation == self.generation
+        return False
+
+    def delete(self) -> None:
+        """Drop everything staged."""
+        with suppress(FileNotFoundError), beneath.opened(beneath.open_root(self.root)) as root:
+            beneath.delete_tree(root, self.home)
+        self.leave()
+
+    def leave(self) -> None:
+        """Say that this process works on it no more."""
+        if self.sign is not None:
+            self.sign.end()
+
+    def tidy(self) -> None:
+        """Remove what is left after publication; what another writer still uses stays."""
+        with suppress(OSError), beneath.opened(self.open("")) as home:
+            with suppress(OSError):
+                _remove_empty(home, "wip")
+            for name in [n for n in os.listdir(home) if n.startswith(_MANIFEST)]:
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=home)
+            with suppress(OSError), beneath.opened(self.open()) as files:
+                if not any(True for _ in beneath.walk(files, RESERVED)):
+                    for name in (HEAD, RECORDS, PARTIAL):
+                        with suppress(FileNotFoundError):
+                            os.unlink(name, dir_fd=files)
+            with suppress(OSError):
+                _remove_empty(home, "files")
+        with suppress(OSError):
+            os.rmdir(os.path.join(self.root, self.home))
+
+
+def _put_whole(home: int, fd: int, name: str, data: bytes) -> None:
+    """Put one of the store's own files beside the staged ones, unless it is there.
+
+    At once: another that moves this generation may have published the folder just now, and who
+    reads it must never find half a head.
+    """
+    with suppress(FileNotFoundError):
+        if beneath.read_small(fd, name, len(data)) == data:
+            return
+    written = temporary(_MANIFEST)
+    beneath.write_small(home, written, data)
+    beneath.rename(home, written, fd, name)
+
+
+def _unlink(fd: int, path: str) -> None:
+    folder, name = beneath.split(path)
+    with beneath.opened(beneath.open_folder(fd, folder)) as above:
+        os.unlink(name, dir_fd=above)
+
+
+def _remove_empty(fd: int, folder: str) -> None:
+    with beneath.opened(beneath.open_folder(fd, folder)) as here, os.scandir(here) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                with suppress(OSError):
+                    _remove_empty(here, entry.name)
+    os.rmdir(folder, dir_fd=fd)
+
+
+def has(fd: int, file: FileRecord) -> bool:
+    """Whether a file of that size lies below ``fd``."""
+    try:
+        return beneath.stat_file(fd, file.path).st_size == file.size
+    except OSError:
+        return False
+
+
+def same_bytes(fd: int, file: FileRecord) -> bool:
+    """Whether a file below ``fd`` has the bytes that its record says."""
+    with suppress(FileNotFoundError, UnsafePath):
+        with DescriptorReader(beneath.open_file(fd, file.path)) as reader:
+            return _is(reader, file)
+    return False
+
+
+def _is(reader: DescriptorReader, file: FileRecord) -> bool:
+    if reader.stat().st_size != file.size:
+        return False
+    longest = max((b.length for b in file.blocks()), default=0)
+    buffer = memoryview(bytearray(longest))
+    for block in file.blocks():
+        view = buffer[: block.length]
+        if reader.readinto(block.offset, view) != block.length:
+            return False
+        if block_digest(view) != block.digest:
+            return False
+    return True
+
+
+def move_in(source: int, name: str, target: int, path: str) -> bool:
+    """Rename a file into place, its folder made where missing; False when it is not there."""
+    folder, _ = beneath.split(path)
+    if folder:
+        os.close(beneath.make_folder(target, folder))
+    try:
+        beneath.rename(source, name, target, path)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Room in mounted tiers: measured, reserved, pinned, and made by evicting."""

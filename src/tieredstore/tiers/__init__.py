@@ -1,0 +1,1 @@
+"""One tier, the chain of them, and what they say of an artifact."""
