@@ -31,7 +31,7 @@ from tieredstore.moving.runs import OpenFile
 from tieredstore.moving.transfer import Moved, Transfer
 from tieredstore.reporter import Reporter
 from tieredstore.tiers.chain import Chain
-from tieredstore.tiers.tier import DAMAGED, PARTIAL, Located, Tier
+from tieredstore.tiers.tier import DAMAGED, PARTIAL, UNREACHABLE, Located, Tier
 from tieredstore.tiers.verifying import FAILED, READ_ONLY, REPAIRED, Repair, Verified, verify_copy
 from tieredstore.verbs.damage import Damage, examine, same_generation
 from tieredstore.workers import PUBLISH_DEADLINE, within
@@ -95,8 +95,10 @@ class Mending:
             found = verify_copy(self._tier.locate(self._name), self._name, Reporter())
             if found.ok:
                 return replace(found, repair=Repair(REPAIRED, "somebody else did"))
+            if found.state == UNREACHABLE:
+                raise TierUnavailable("; ".join(found.problems))
             if not found.damaged:
-                return found  # it was removed, is being replaced, or its tier is gone
+                return found  # it was removed, or is being replaced
         raise TierUnavailable("others kept changing it")
 
     def _mend(self, found: Verified) -> Verified | None:
