@@ -15,9 +15,11 @@ import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tieredstore import beneath, leases, restoring, store  # noqa: F401 - loaded before the forks
+from tieredstore import leases, store  # noqa: F401 - loaded before the forks
+from tieredstore.mounted import beneath
 from tieredstore.testing import faults
 from tieredstore.testing.faults import Points
+from tieredstore.verbs import restoring  # noqa: F401
 
 FAULTS = {
     "none": faults.kill_before,

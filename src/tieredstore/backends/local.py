@@ -29,11 +29,13 @@ from tieredstore.manifest.artifact import HEAD, RECORDS, Head
 from tieredstore.manifest.names import RESERVED
 from tieredstore.manifest.records import BLOCK, FileRecord, Records
 from tieredstore.mounted import beneath, small
+from tieredstore.mounted.descriptor import DescriptorReader
 from tieredstore.mounted.litter import MountedLitter
 from tieredstore.mounted.marks import Held, Marks
 from tieredstore.mounted.stage import Mount
-from tieredstore.mounted.staged import DescriptorReader, Staged, StagedFolders, StagedWriter
+from tieredstore.mounted.staged import Staged
 from tieredstore.mounted.versions import Versions
+from tieredstore.mounted.writing import StagedFolders, StagedWriter
 from tieredstore.notes import MAX_NOTE
 from tieredstore.recordable import Recordable, Versioned
 

@@ -33,10 +33,11 @@ from tieredstore.errors import TieredStoreError, TierUnavailable, UnsafePath
 from tieredstore.manifest.artifact import Head, digest128
 from tieredstore.manifest.records import FileRecord, Records
 from tieredstore.mounted import beneath
+from tieredstore.mounted.descriptor import DescriptorReader
 from tieredstore.mounted.marks import Held
 from tieredstore.mounted.purging import DAY, Purged, Refreshed
 from tieredstore.mounted.stage import Mount
-from tieredstore.mounted.staged import DescriptorReader, StagedWriter
+from tieredstore.mounted.writing import StagedWriter
 
 _WRITTEN: Final = ("", "stage", "part", "old", "alive", "lease")  # of the area, by a publication
 _SOON: Final = DAY  # seconds; a file that was used since is not refreshed again

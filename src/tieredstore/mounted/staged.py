@@ -2,19 +2,19 @@
 
 ``<root>/.tieredstore/<area>/<generation>/wip/`` holds files that are being written; a file whose
 bytes have all been verified is renamed to ``files/``, and publication takes ``files/`` as a whole.
-In the area ``part`` several processes may write the same generation: they write equal bytes.
+In the area ``part`` several processes may write the same generation: they write equal bytes. How
+files are written is in ``writing.py``.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from tieredstore.backend import FileReader, FileWriter
 from tieredstore.errors import ManifestError, TieredStoreError, UnsafePath
 from tieredstore.manifest.artifact import (
     HEAD,
@@ -25,139 +25,15 @@ from tieredstore.manifest.artifact import (
     random_hex,
 )
 from tieredstore.manifest.names import RESERVED
-from tieredstore.manifest.records import FileRecord, Records, block_digest
+from tieredstore.manifest.records import FileRecord, Records
 from tieredstore.mounted import beneath
 from tieredstore.mounted.alive import Sign, temporary
+from tieredstore.mounted.descriptor import DescriptorReader, matches
 
 AREA: Final = RESERVED
 PARTIAL: Final = ".tieredstore.partial"
 _GOING: Final = "going-"
 _MANIFEST: Final = "manifest-"  # begins the name of what becomes a head or records
-
-
-class DescriptorReader(FileReader):
-    """A regular file read by position."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def readinto(self, offset: int, buffer: memoryview) -> int:
-        """See `FileReader.readinto`."""
-        done = 0
-        while done < len(buffer):
-            got = os.preadv(self._fd, [buffer[done:]], offset + done)
-            if got == 0:
-                break
-            done += got
-        return done
-
-    def fileno(self) -> int:
-        """The descriptor, which stays this reader's."""
-        return self._fd
-
-    def stat(self) -> os.stat_result:
-        """Stat the open file."""
-        return os.fstat(self._fd)
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def __del__(self) -> None:
-        with suppress(OSError):
-            self.close()
-
-
-class StagedFolders:
-    """The folders of a `Staged`, held open by one thread that moves many files.
-
-    They stay the folders that they were: when another that moves the same generation publishes
-    ``files``, what is accepted later joins the published folder, verified as it is.
-    """
-
-    def __init__(self, staged: Staged) -> None:
-        self._wip = beneath.Folders(staged.open("wip", make=True))
-        self._files = beneath.Folders(staged.open("files", make=True))
-
-    def open(self, path: str) -> int:
-        """Open a file in ``wip`` for writing; what it holds already stays."""
-        self._wip.make(beneath.split(path)[0])
-        return self._wip.open_file(path, os.O_RDWR | os.O_CREAT)
-
-    def begun(self, file: FileRecord) -> FileReader | None:
-        """What an earlier attempt left of a file in ``wip``."""
-        try:
-            return DescriptorReader(self._wip.open_file(file.path))
-        except FileNotFoundError:
-            return None
-
-    def holds(self, file: FileRecord) -> bool:
-        """Whether a file lies in ``files`` and still is what it was when it was verified."""
-        try:
-            reader = DescriptorReader(self._files.open_file(file.path))
-        except FileNotFoundError:
-            return False
-        with reader:
-            return _is(reader, file)
-
-    def accept(self, file: FileRecord) -> None:
-        """Move a file whose bytes are verified from ``wip`` to ``files``."""
-        folder, name = beneath.split(file.path)
-        source, target = self._wip.at(folder), self._files.make(folder)
-        try:
-            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
-        except FileNotFoundError:  # another that moves this generation was faster
-            if not has(self._files.at(""), file):
-                raise
-
-
-class StagedWriter(FileWriter):
-    """A file under ``wip/``; closing it gives it its mode and time and moves it to ``files/``."""
-
-    def __init__(self, folders: Callable[[], StagedFolders], record: FileRecord) -> None:
-        self._folders = folders  # of the calling thread: the last of several closes the file
-        self._record = record
-        self._fd = folders().open(record.path)
-        if os.fstat(self._fd).st_size > record.size:
-            os.ftruncate(self._fd, record.size)
-
-    def write(self, offset: int, data: memoryview) -> None:
-        """See `FileWriter.write`."""
-        beneath.write_all(self._fd, data, offset)
-
-    def continues(self, begun: FileReader) -> bool:
-        """See `FileWriter.continues`."""
-        if not isinstance(begun, DescriptorReader):
-            return False
-        return os.path.samestat(begun.stat(), os.fstat(self._fd))
-
-    def close(self) -> None:
-        """See `FileWriter.close`."""
-        try:
-            size = os.fstat(self._fd).st_size
-            if size != self._record.size:
-                raise OSError(errno.EIO, f"{size} bytes staged, expected {self._record.size}")
-            self._finish(self._fd)
-        finally:
-            self.abort()
-        self._folders().accept(self._record)
-
-    def _finish(self, file: int) -> None:
-        os.fchmod(file, self._record.mode & 0o777)
-        self._set_time(file)
-
-    def _set_time(self, file: int) -> None:
-        """The file's own time; that it was used just now stays, or a purge would take it."""
-        if self._record.mtime_ns > 0:
-            os.utime(file, ns=(os.fstat(file).st_atime_ns, self._record.mtime_ns))
-
-    def abort(self) -> None:
-        """See `FileWriter.abort`: what was written stays for the next attempt."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,22 +248,8 @@ def same_bytes(fd: int, file: FileRecord) -> bool:
     """Whether a file below ``fd`` has the bytes that its record says."""
     with suppress(FileNotFoundError, UnsafePath):
         with DescriptorReader(beneath.open_file(fd, file.path)) as reader:
-            return _is(reader, file)
+            return matches(reader, file)
     return False
-
-
-def _is(reader: DescriptorReader, file: FileRecord) -> bool:
-    if reader.stat().st_size != file.size:
-        return False
-    longest = max((b.length for b in file.blocks()), default=0)
-    buffer = memoryview(bytearray(longest))
-    for block in file.blocks():
-        view = buffer[: block.length]
-        if reader.readinto(block.offset, view) != block.length:
-            return False
-        if block_digest(view) != block.digest:
-            return False
-    return True
 
 
 def move_in(source: int, name: str, target: int, path: str) -> bool:
