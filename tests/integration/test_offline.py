@@ -201,4 +201,4 @@ def test_the_command_works_where_there_is_no_network_at_all(config, server):
     assert failed.returncode == 1
     (line,) = [line for line in failed.stderr.splitlines() if "error" in line]
     assert line.startswith(f"tieredstore: error: set: s3: {WHY}; ")
-    assert line.endswith("promote again; the first tier's copy is kept")
+    assert line.endswith("the first tier's copy is kept")

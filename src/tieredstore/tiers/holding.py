@@ -96,8 +96,9 @@ class Progress:
     def begin(self) -> None:
         """Begin to write notes."""
         if self._write is not None:
-            self._thread = threading.Thread(target=self._keep, name="tieredstore-note", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._keep, name="tieredstore-note", daemon=True)
+            thread.start()
+            self._thread = thread  # now: what was interrupted before cannot be waited for
 
     def end(self) -> None:
         """Write the last note, or take the note away; while the lease is still held."""
