@@ -10,8 +10,10 @@ from __future__ import annotations
 import io
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _PIECE: Final = 8 << 20  # bytes of decoded columns
 _BUFFER: Final = 1 << 20  # bytes of a column that are read at once
+_READERS: Final = 2
 _AHEAD: Final = 1  # pieces read before they are written
 
 
@@ -56,8 +59,8 @@ def concatenate(sources: Sequence[Path], target: Path) -> int:
         schema, options = _checked(sources)
         digests: list[tuple[int, str]] = []
         with pq.ParquetWriter(target, schema, **options) as writer:
-            for piece in _read_ahead(sources, schema):
-                digests.append((piece.num_rows, _digest(piece)))
+            for piece, digest in _read_ahead(sources, schema):
+                digests.append((piece.num_rows, digest))
                 writer.write_table(piece, row_group_size=max(1, piece.num_rows))
                 pa.default_memory_pool().release_unused()
         _compare(target, digests)
@@ -127,12 +130,12 @@ def _pieces(sources: Sequence[Path]) -> Iterator[pa.Table]:
                     yield pa.Table.from_batches([batch])
 
 
-def _read_ahead(sources: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The pieces, the next ones read by a thread while one is written."""
-    ready: queue.Queue[pa.Table | BaseException | None] = queue.Queue(_AHEAD)
+def _read_ahead(sources: Sequence[Path], schema: pa.Schema) -> Iterator[tuple[pa.Table, str]]:
+    """The pieces and their digests, the next read by a thread while one is written."""
+    ready: queue.Queue[tuple[pa.Table, str] | BaseException | None] = queue.Queue(_AHEAD)
     ended = threading.Event()
 
-    def put(item: pa.Table | BaseException | None) -> None:
+    def put(item: tuple[pa.Table, str] | BaseException | None) -> None:
         while not ended.is_set():
             with suppress(queue.Full):
                 ready.put(item, timeout=0.1)
@@ -141,7 +144,9 @@ def _read_ahead(sources: Sequence[Path], schema: pa.Schema) -> Iterator[pa.Table
     def read() -> None:
         try:
             for piece in _pieces(sources):
-                put(piece if piece.schema.equals(schema) else piece.cast(schema))
+                fitting = piece if piece.schema.equals(schema) else piece.cast(schema)
+                put((fitting, _digest(fitting)))
+                del piece, fitting
                 if ended.is_set():
                     return
             put(None)
@@ -185,13 +190,21 @@ class _Digesting(io.RawIOBase):
 
 
 def _compare(target: Path, digests: Sequence[tuple[int, str]]) -> None:
+    """Read back what was written, on two processors, and compare it with what was read."""
     with _opened(target) as file:
         found = file.metadata.num_row_groups
-        if found != len(digests):
-            raise MergeError(f"{target.name}: {found} row groups written, expected {len(digests)}")
-        for number, (rows, digest) in enumerate(digests):
+    if found != len(digests):
+        raise MergeError(f"{target.name}: {found} row groups written, expected {len(digests)}")
+    with ThreadPoolExecutor(_READERS) as pool:
+        shares = [range(first, found, _READERS) for first in range(_READERS)]
+        list(pool.map(partial(_compare_some, target, digests), shares))
+
+
+def _compare_some(target: Path, digests: Sequence[tuple[int, str]], numbers: Iterable[int]) -> None:
+    with _opened(target) as file:
+        for number in numbers:
             piece = file.read_row_group(number, use_threads=False)
-            if piece.num_rows != rows or _digest(piece) != digest:
+            if (piece.num_rows, _digest(piece)) != digests[number]:
                 raise MergeError(
                     f"{target.name}: row group {number} was written otherwise than it was read; "
                     f"merge again, and suspect the disk or the memory"
