@@ -69,6 +69,7 @@ def test_jobs_whose_time_runs_out_promote_and_clean_and_may_go_back_to_the_queue
     assert (task.state, task.status) == ("FAILED", 3), bed.log(ends)
     assert bed.text("run", "part") == "told to end"
 
+    time.sleep(2)  # SLURM fails a job that begins while its last run is still being cleared away
     bed.cluster.call("scontrol", "update", f"JobId={ids['again']}", "TimeLimit=10")
     bed.cluster.hurry(ids["again"])
     assert bed.cluster.wait(ids["again"]) == "COMPLETED", bed.log(again)
