@@ -9,6 +9,7 @@ wrong leaves the restore as it is.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Container, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -31,6 +32,8 @@ from tieredstore.verbs.copying import Descent
 from tieredstore.workers import patience, within
 
 _ROUNDS: Final = 2  # waits for others that fill; who waited so often in vain goes on alone
+_LOOKS: Final = 20
+_BRIEF: Final = 0.3  # seconds
 _TRIES: Final = 5
 
 Look = Callable[[], list[Located]]
@@ -74,15 +77,17 @@ class Populating:
         list of Located
             What the tiers have now.
         """
-        located = look()
-        for _ in range(_ROUNDS):
+        located, rounds = look(), 0
+        for _ in range(_LOOKS):
             tier = self._gap(located, serves)
-            if tier is None:
+            if tier is None or rounds == _ROUNDS:
                 break
             mine = self._chain.only_one(self._held, tier, self._name, "populate")
             if not mine:
+                since = time.monotonic()
                 with self._chain.working_on(tier, self._name, "populate"):
-                    pass
+                    # Another that waited, and let go at once, is nobody who filled in vain.
+                    rounds += time.monotonic() - since > _BRIEF
             located = look()
             if mine:
                 located = self._bring(located, look, serves)
