@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tieredstore import (
 from tieredstore.backends.fsspec import FsspecBackend
 from tieredstore.backends.runpod import RunPodBackend
 from tieredstore.manifest.names import Layout
+from tieredstore.mounted import beneath
 
 FILES = ("train.bin", "val.bin", "meta.pkl")
 
@@ -394,3 +396,42 @@ def test_files_that_only_the_generation_before_had_are_taken_away(tmp_path: Path
     for tier in ("first", "volume"):
         left = {p.name for p in (tmp_path / tier / "set").iterdir()}
         assert {n for n in left if not n.startswith(".")} == {"b.bin", "c.bin"}
+
+
+@pytest.mark.parametrize("flush", range(12))
+def test_one_that_completes_while_another_does_never_leaves_a_mixture(
+    place, tmp_path: Path, monkeypatch, flush
+) -> None:
+    """The first stands still at a flush of its last file, and goes on when the other is done."""
+    syncfs, counted, stood = beneath.syncfs, [], threading.Event()
+    go_on, first = threading.Event(), Place(tmp_path).fill()
+
+    def stand_still(fd: int) -> None:
+        syncfs(fd)
+        if threading.current_thread().name == "first":
+            counted.append(fd)
+            if len(counted) == flush + 1:
+                stood.set()
+                assert go_on.wait(20)
+
+    def finish() -> None:
+        with suppress(ArtifactChanged):
+            put(first, FILES[-1], b"one" + FILES[-1].encode())
+        stood.set()
+
+    for file in FILES[:-1]:
+        put(first, file, b"one" + file.encode())
+    monkeypatch.setattr(beneath, "syncfs", stand_still)
+    thread = threading.Thread(target=finish, name="first")
+    thread.start()
+    assert stood.wait(20)
+    other = place.fill()
+    with suppress(ArtifactChanged):
+        put_all(other, b"two")
+    go_on.set()
+    thread.join(20)
+    found = whole(place.store)
+    assert found is None or found in [{f: m + f.encode() for f in FILES} for m in (b"one", b"two")]
+    assert all(v.ok for v in place.store.verify("a")) if found else True
+    assert place.store.tiers[0].locate("a").state in {"whole", "pending"}
+    assert place.store.locate("a")[1].state in {"whole", "pending", "absent"}

@@ -19,7 +19,7 @@ from typing import Final
 from tieredstore.errors import ManifestError, TieredStoreError
 from tieredstore.manifest.artifact import HEAD, MAX_HEAD, RECORDS, Head
 from tieredstore.manifest.names import RESERVED
-from tieredstore.manifest.records import MAX_RECORDS, Records
+from tieredstore.manifest.records import MAX_RECORDS, FileRecord, Records
 from tieredstore.mounted import beneath
 from tieredstore.mounted.alive import temporary
 from tieredstore.mounted.marks import Marks, Pending, pending_entries
@@ -92,11 +92,37 @@ def _take_over(area: int, fd: int, marks: Marks, mark: Pending, before: list[str
         return False  # lifted meanwhile
     finally:
         beneath.delete_tree(area, name)
-    rivals = [e for e in pending_entries(fd, marks) if e.startswith("publishing-")]
-    if mark.kind == "publishing" and rivals != [mark.entry]:
+    if set(publications(fd, marks)) - {mark.entry}:
         lift_mark(fd, marks, mark)
         return False
     return True
+
+
+def publications(fd: int, marks: Marks) -> list[str]:
+    """The entries of publications that are under way below ``fd``."""
+    return [e for e in pending_entries(fd, marks) if e.startswith("publishing-")]
+
+
+def claim_filling(fd: int, marks: Marks, generation: str) -> bool:
+    """Make a filling's mark that of its publication; False where another has taken it over."""
+    filling, publishing = Pending("filling", generation), Pending("publishing", generation)
+    with suppress(FileNotFoundError), beneath.opened(beneath.open_folder(fd, marks.pending)) as at:
+        os.rename(filling.entry, publishing.entry, src_dir_fd=at, dst_dir_fd=at)
+        if publications(fd, marks) == [publishing.entry]:
+            os.fsync(at)
+            return True
+        os.rename(publishing.entry, filling.entry, src_dir_fd=at, dst_dir_fd=at)
+    return False
+
+
+def records_stand(fd: int, marks: Marks, generation: str) -> bool:
+    """Whether head and records of that generation lie below ``fd``, each with the other."""
+    with suppress(FileNotFoundError, TieredStoreError):
+        head = Head.parse(beneath.read_small(fd, marks.head, MAX_HEAD), marks.head)
+        return bool(
+            head.generation == generation and records_below(fd, marks.head, marks.records, head)
+        )
+    return False
 
 
 def lift_mark(fd: int, marks: Marks, mark: Pending) -> None:
@@ -146,7 +172,8 @@ def roll_forward(staged: Staged, fd: int, marks: Marks, retire: Callable[[int, s
             head = Head.parse(beneath.read_small(source, HEAD, MAX_HEAD), HEAD)
             if head.generation == staged.generation:
                 own = partial(_retire_own, fd, marks, mark, retire)
-                _move_all(source, fd, marks, head, own)
+                stands = has if staged.measured() else same_bytes
+                _move_all(source, fd, marks, head, own, stands)
     with suppress(FileNotFoundError):
         head = Head.parse(beneath.read_small(fd, marks.head, MAX_HEAD), marks.head)
         if head.generation == staged.generation:
@@ -199,7 +226,12 @@ def _retire_own(
 
 
 def _move_all(
-    source: int, fd: int, marks: Marks, head: Head, retire: Callable[[str], None]
+    source: int,
+    fd: int,
+    marks: Marks,
+    head: Head,
+    retire: Callable[[str], None],
+    stands: Callable[[int, FileRecord], bool],
 ) -> None:
     """Files, then what the old manifest named and the new one does not, records, head."""
     try:
@@ -208,7 +240,7 @@ def _move_all(
         records = records_below(fd, marks.head, marks.records, head)
     for path, file in records.files.items():
         # What lies there already may be of another generation, and of the same size.
-        if not move_in(source, path, fd, path) and has(fd, file) and not same_bytes(fd, file):
+        if not move_in(source, path, fd, path) and has(fd, file) and not stands(fd, file):
             retire(path)
     retire_only_old(fd, marks, records, retire)
     move_in(source, RECORDS, fd, marks.records)

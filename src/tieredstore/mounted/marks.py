@@ -172,8 +172,19 @@ class Pending:
                 return cls(kind, check_generation(body["generation"]), area)
             if kind == "filling":
                 required = tuple(str(f) for f in body["required"])
-                return cls(kind, check_generation(body["generation"]), required=required)
+                return cls(kind, check_generation(body["generation"]), str(area), required)
         return cls("filling")
+
+    def named(self, entry: str) -> Pending:
+        """What it says under the name of its entry, which decides.
+
+        A filling that comes to its end is renamed to a publication, in one step.
+        """
+        if self.entry == entry:
+            return self
+        if (self.kind, self.area, f"publishing-{self.generation}") == ("filling", "stage", entry):
+            return Pending("publishing", self.generation, self.area)
+        return Pending("filling")
 
 
 def pending_entries(fd: int, marks: Marks) -> list[str]:
@@ -196,5 +207,5 @@ def read_mark(fd: int, marks: Marks) -> Pending | None:
                 mark = Pending.parse(beneath.read_small(there, entry, MAX_HEAD))
         except FileNotFoundError:
             continue  # lifted meanwhile
-        return mark if mark.entry == entry else Pending("filling")
+        return mark.named(entry)
     return None

@@ -1,7 +1,8 @@
 """How artifacts on a mounted file system are published, replaced, completed and taken away.
 
 Nothing here depends on a lock: an interrupted publication is completed by whoever comes next.
-What a root is, and how it is read, is in mount.py; publication file by file in inplace.py.
+What a root is, and how it is read, is in mount.py; publication file by file in inplace.py;
+manifests for files that lie in their place already in filled.py.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 from tieredstore.errors import HeadConflict, ManifestError, TieredStoreError
@@ -22,9 +22,7 @@ from tieredstore.mounted.alive import clock, temporary
 from tieredstore.mounted.inplace import (
     finish_filling,
     lay_mark,
-    lift_mark,
     remove_forward,
-    retire_only_old,
     roll_forward,
 )
 from tieredstore.mounted.marks import Held, Marks, Pending, pending_entries, read_mark
@@ -104,46 +102,6 @@ class Mount(Root):
             held.close()
         return self._add_files(staged, fd, marks, records)
 
-    def put_manifest(self, folder: str, head: Head, records: Records) -> None:
-        """Give files that lie in ``folder`` already, and have been measured, their manifest.
-
-        A pending mark is lifted: the head is in place before readers may look for it.
-        """
-        marks = Marks.of(folder, head.kind)
-        with beneath.opened(self.root()) as root, beneath.opened(self.area("stage")) as area:
-            with beneath.opened(beneath.open_folder(root, marks.folder)) as fd:
-                beneath.syncfs(fd)
-                retire_only_old(fd, marks, records, partial(self._retire_file, fd))
-                with suppress(FileNotFoundError):  # of an adopted manifest that grows
-                    os.unlink(marks.head, dir_fd=fd)
-                for name, data in ((marks.records, records.emit()), (marks.head, head.emit())):
-                    written = temporary("manifest-")
-                    beneath.write_small(area, written, data)
-                    beneath.syncfs(area)
-                    os.rename(written, name, src_dir_fd=area, dst_dir_fd=fd)
-                os.fsync(fd)
-                with suppress(FileNotFoundError):
-                    os.unlink(marks.partial, dir_fd=fd)
-                lift_mark(fd, marks, Pending("filling", head.generation))
-                os.fsync(fd)
-
-    def mark_filling(self, folder: str, generation: str, required: tuple[str, ...]) -> None:
-        """Hide the artifact at ``folder``, made where it is missing, while files are put in.
-
-        Raises
-        ------
-        HeadConflict
-            When others kept publishing it at the same time.
-        """
-        mark = Pending("filling", generation, required=required)
-        for _ in range(ATTEMPTS):
-            with beneath.opened(self.area("stage")) as area, beneath.opened(self.root()) as root:
-                with beneath.opened(self.make_below(root, folder)) as fd:
-                    if lay_mark(area, fd, Marks(folder), mark):
-                        return
-            self.complete(folder)
-        raise HeadConflict(f"{self.path}/{folder}: kept being published while files were put in")
-
     def _place(self, staged: Staged, folder: str, head: Head, records: Records) -> bool:
         marks = Marks.of(folder, head.kind)
         with beneath.opened(self.root()) as root:
@@ -220,10 +178,10 @@ class Mount(Root):
         with beneath.opened(self.area("stage")) as area:
             if not lay_mark(area, fd, marks, mark):
                 return False  # another publication is under way: complete it first
-        return roll_forward(staged, fd, marks, self._retire_file)
+        return roll_forward(staged, fd, marks, self.retire_file)
 
-    def _retire_file(self, fd: int, path: str) -> None:
-        """Move a file into the store's area: kept for the grace period, out of sight."""
+    def retire_file(self, fd: int, path: str) -> None:
+        """Take a file below ``fd`` out of sight; it is kept for the grace period."""
         name = f"{random_hex(8)}-{beneath.split(path)[1].lstrip('.')[:200]}"
         with beneath.opened(self.area("old")) as old, suppress(FileNotFoundError):
             beneath.rename(fd, path, old, name)
@@ -292,7 +250,7 @@ class Mount(Root):
     def _complete_mark(self, fd: int, marks: Marks, mark: Pending) -> None:
         if mark.kind == "publishing":
             staged = Staged(self.path, mark.area, mark.generation)
-            roll_forward(staged, fd, marks, self._retire_file)
+            roll_forward(staged, fd, marks, self.retire_file)
         elif mark.kind == "removing":
             self._remove_forward(fd, marks, mark)
         else:

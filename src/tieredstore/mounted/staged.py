@@ -34,6 +34,7 @@ AREA: Final = RESERVED
 PARTIAL: Final = ".tieredstore.partial"
 _GOING: Final = "going-"
 _MANIFEST: Final = "manifest-"  # begins the name of what becomes a head or records
+_MEASURED: Final = f"{_MANIFEST}alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,20 @@ class Staged:
             _put_whole(home, fd, HEAD, head.emit())
             beneath.syncfs(fd)
             return True
+        return False
+
+    def write_measured(self, head: Head, records: Records) -> None:
+        """Write records and head alone: of files that lie where they belong, and were measured."""
+        with beneath.opened(self.open("")) as home, beneath.opened(self.open()) as fd:
+            beneath.write_small(home, _MEASURED, b"")
+            _put_whole(home, fd, RECORDS, records.emit())
+            _put_whole(home, fd, HEAD, head.emit())
+            beneath.syncfs(fd)
+
+    def measured(self) -> bool:
+        """Whether its files lie where they belong already."""
+        with suppress(FileNotFoundError), beneath.opened(self.open("")) as home:
+            return beneath.exists(home, _MEASURED)
         return False
 
     def going(self) -> str:

@@ -14,6 +14,7 @@ from tieredstore.errors import CorruptData
 from tieredstore.manifest.artifact import canonical, digest128
 from tieredstore.manifest.names import check_files
 from tieredstore.manifest.records import FileRecord, Records, head_of
+from tieredstore.mounted.filled import put_manifest
 from tieredstore.moving.fetching import Copy
 from tieredstore.moving.transfer import Transfer
 
@@ -48,4 +49,4 @@ def adopt_in_place(backend: LocalBackend, folder: str, files: Sequence[str]) -> 
         raise CorruptData(f"{backend.place}/{folder}: changed while it was read")
     records = Records.of(moved.files)
     head = head_of(records, None, generation=adopted_generation(before))
-    backend.mount.put_manifest(folder, head, records)
+    put_manifest(backend.mount, folder, head, records)

@@ -10,33 +10,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tieredstore.backends.local import LocalBackend, MountedStaging
 from tieredstore.errors import (
     ArtifactChanged,
     ArtifactNotFound,
     PromoteFailed,
     TieredStoreError,
     TierUnavailable,
-    reason,
 )
 from tieredstore.manifest.artifact import Head, Recipe, new_generation, random_hex
 from tieredstore.manifest.names import check_file
 from tieredstore.manifest.records import FileRecord, Records, head_of
 from tieredstore.mounted import alive, beneath
+from tieredstore.mounted.filled import mark_filling, publish_filled
 from tieredstore.mounted.staged import move_in
 from tieredstore.moving.fetching import Copy
 from tieredstore.moving.transfer import Transfer
 from tieredstore.space.room import make_way
 from tieredstore.tiers.chain import Chain
-from tieredstore.tiers.tier import Tier
+from tieredstore.verbs.direct import DirectTiers
 from tieredstore.verbs.ledger import Ledger, Seen, stats
 from tieredstore.verbs.promoting import Promotion
-from tieredstore.workers import PUBLISH_DEADLINE, within
 
 _TRIES: Final = 20
 
@@ -58,11 +56,6 @@ class Filling:
         The files that make it whole.
     recipe : Recipe or None
         What it is made from.
-
-    Attributes
-    ----------
-    refused : dict
-        Tiers that keep what they have, made by another recipe, with the reason.
     """
 
     def __init__(
@@ -78,9 +71,13 @@ class Filling:
         self._sign: alive.Sign | None = None
         self._records: dict[str, FileRecord] = {}
         self._inodes: dict[str, int] = {}
-        self._direct: list[Tier] = []
+        self._direct = DirectTiers(chain, name, self._required, recipe)
         self.complete = False
-        self.refused: dict[str, str] = {}
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Tiers that keep what they have, made by another recipe, with the reason."""
+        return self._direct.refused
 
     def temporary(self, file: str) -> Path:
         """A path to write a file to before it is put in: on the first tier's file system."""
@@ -121,18 +118,13 @@ class Filling:
         self._inodes[file] = written.stat().st_ino
         ledger.add(record)
         ledger.write(self._mount, self._recipe)  # before the move: what is not there counts not
-        self._mount.mark_filling(self._folder, ledger.generation, self._required)
+        mark_filling(self._mount, self._folder, ledger.generation, self._required)
         self._take(written.name, file)
         # Again: one that ended just then has lifted it, and must not stay seen with this file.
-        self._mount.mark_filling(self._folder, ledger.generation, self._required)
+        mark_filling(self._mount, self._folder, ledger.generation, self._required)
         visible = os.path.join(self._mount.path, self._folder, file)
         places = {self._chain.first.tier.name: visible}
-        for tier in list(self._direct):
-            try:
-                places[tier.name] = self._copy_to(tier, ledger.generation, record)
-            except (OSError, TieredStoreError) as error:  # promoted when all is there
-                self._direct.remove(tier)
-                self._chain.reporter.skipped(tier.name, reason(error))
+        places |= self._direct.put(record, ledger.generation, self._folder)
         if all(f in ledger.put for f in self._required):
             self._finish(ledger, ledger.put)
         return places
@@ -196,14 +188,15 @@ class Filling:
         stale = {**ledger.stale, **others}
         own = {f: s for f, s in ledger.put.items() if f in self._records}
         self._ledger = ledger = Ledger(new_generation(), own, stale, ledger.digests)
-        self._direct = []  # their marks are of the other generation; promoted at the end
+        self._direct.forget()  # their marks are of the other generation
         if not own:
-            self._choose_direct(joined=False)
+            self._direct.begin()
         return ledger
 
     def _begin(self) -> Ledger:
         self._mount.complete(self._folder)
-        self._records, self.complete, self.refused = {}, False, {}
+        self._records, self.complete = {}, False
+        self._direct.refused.clear()
         mark = self._mount.pending(self._folder)
         ledger = None
         if mark is not None and mark.kind == "filling" and mark.generation:
@@ -211,11 +204,12 @@ class Filling:
         if ledger is not None:
             now = self._stats(ledger.put)
             ledger.put = {f: s for f, s in ledger.put.items() if now.get(f) == s}
-        joined = ledger is not None
-        if ledger is None:
+        if ledger is not None:
+            self._direct.join(ledger.generation)
+        else:
             ledger = Ledger(new_generation(), {}, self._older(pending=mark is not None))
+            self._direct.begin()
         self._ledger = ledger
-        self._choose_direct(joined=joined)
         return ledger
 
     def _older(self, *, pending: bool) -> dict[str, Seen]:
@@ -230,40 +224,6 @@ class Filling:
     def _stats(self, files: Iterable[str]) -> dict[str, Seen]:
         found = stats(self._mount, self._folder, files)
         return {f: (s.st_size, s.st_mtime_ns) for f, s in found.items()}
-
-    def _choose_direct(self, *, joined: bool) -> None:
-        """Durable mounted tiers that take each file as it is put in."""
-        assert self._ledger is not None
-        self._direct = []
-        for tier in [t for t in self._durable() if isinstance(t.backend, LocalBackend)]:
-            try:
-                if joined and not self._in_step(tier, self._ledger.generation):
-                    continue
-                if self._takes(tier):
-                    self._direct.append(tier)
-            except (OSError, TieredStoreError) as error:
-                self._chain.reporter.skipped(tier.name, reason(error))
-
-    def _durable(self) -> list[Tier]:
-        return [t for t in self._chain.tiers[1:] if t.durable and t.writable]
-
-    def _in_step(self, tier: Tier, generation: str) -> bool:
-        assert isinstance(tier.backend, LocalBackend)
-        mount, folder = tier.backend.mount, tier.layout.folder(self._name)
-        mark = within(tier.deadline, lambda: mount.pending(folder), f"tier {tier.name!r}")
-        return mark is not None and (mark.kind, mark.generation) == ("filling", generation)
-
-    def _takes(self, tier: Tier) -> bool:
-        """Whether what a tier has may be replaced: nothing made by another known recipe is."""
-        there = tier.locate(self._name)
-        if there.recipe is None or there.recipe.same_as(self._recipe):
-            return True
-        known = "recipe unknown" if self._recipe is None else there.recipe.differences(self._recipe)
-        why = f"{self._name}: tier {tier.name!r} holds it made otherwise ({known})"
-        if tier.name not in self.refused:
-            self.refused[tier.name] = why
-            self._chain.reporter.promoted(self._name, tier.name, "refused", why)
-        return False
 
     # -- one file -------------------------------------------------------------------------------
 
@@ -286,80 +246,51 @@ class Filling:
             if not move_in(area, name, fd, path):
                 raise FileNotFoundError(f"{name}: was taken away before it was put in")
 
-    def _copy_to(self, tier: Tier, generation: str, record: FileRecord) -> str:
-        backend, folder = tier.backend, tier.layout.folder(self._name)
-        assert isinstance(backend, LocalBackend)
-        mount, what = backend.mount, f"tier {tier.name!r}"
-        first = self._chain.first
-        source = Copy(first.tier.name, first.backend, self._folder, None)
-        begin = new_generation()
-        staged = within(tier.deadline, lambda: mount.staged("stage", begin), what)
-
-        def publish() -> None:
-            mount.mark_filling(folder, generation, self._required)
-            with beneath.opened(staged.open()) as files, beneath.opened(mount.root()) as root:
-                beneath.syncfs(files)
-                with beneath.opened(beneath.open_folder(root, folder)) as fd:
-                    move_in(files, record.path, fd, record.path)
-            mount.mark_filling(folder, generation, self._required)
-
-        try:
-            staging = MountedStaging(backend, "", staged)
-            Transfer([source], staging, None, tier.name).move([record])
-            within(PUBLISH_DEADLINE, publish, what)
-        finally:
-            within(tier.deadline, staged.delete, what)
-        return os.path.join(mount.path, folder, record.path)
-
     # -- the end --------------------------------------------------------------------------------
 
     def _finish(self, ledger: Ledger, files: Iterable[str]) -> None:
-        # A mark of its own takes over those that others have left, and hides what is looked at.
         begun, last = ledger.generation, replace(ledger, generation=new_generation())
         last.write(self._mount, self._recipe)
-        self._mount.mark_filling(self._folder, last.generation, self._required)
-        records = self._whole_records(ledger, sorted(set(files)))
-        head = head_of(records, self._recipe, generation=last.generation)
-        self._mount.put_manifest(self._folder, head, records)
+        head, records = self._publish(ledger, last, sorted(set(files)))
         for each in (ledger, last):
             each.delete(self._mount)
         self._ledger, self._sign, self.complete = None, None, True
         make_way(self._chain, self._chain.first.tier, self._name)
-        done = [t for t in self._direct if self._put_manifest(t, begun, head, records)]
-        late = [t for t in self._durable() if t not in done and t.name not in self.refused]
-        late = [t for t in late if self._takes(t)]
+        if head.generation != last.generation:
+            self._direct.forget()  # who has published it completes those
+        late = self._direct.late(self._direct.finish(begun, head, records))
         try:
             if late:
-                Promotion(self._chain, self._name, [t.name for t in late], replace=True).run()
+                Promotion(self._chain, self._name, late, replace=True).run()
         except (ArtifactNotFound, PromoteFailed):  # unless another has published since
             here = self._chain.first.tier.locate(self._name).head
             if here is not None and here.generation == head.generation:
                 raise
 
-    def _put_manifest(self, tier: Tier, begun: str, head: Head, records: Records) -> bool:
-        """Complete the copy in a tier that took each file; False where it has to be promoted."""
-        backend, folder = tier.backend, tier.layout.folder(self._name)
-        assert isinstance(backend, LocalBackend)
-        mount, what = backend.mount, f"tier {tier.name!r}"
+    def _publish(self, ledger: Ledger, last: Ledger, files: Sequence[str]) -> tuple[Head, Records]:
+        """Publish what lies there, or agree with what another has published meanwhile."""
+        for _ in range(_TRIES):
+            # A mark of its own takes over those that others have left, and hides what is looked at.
+            mark_filling(self._mount, self._folder, last.generation, self._required)
+            records = self._whole_records(ledger, files)
+            head = head_of(records, self._recipe, generation=last.generation)
+            if publish_filled(self._mount, self._folder, head, records):
+                return head, records
+            published = self._published()
+            if published is not None:
+                if _bytes_of(published[1]) == _bytes_of(records):
+                    return published
+                break
+        raise ArtifactChanged(f"{self._name}: others put its files in too; prepare it again")
 
-        def put() -> None:
-            mount.mark_filling(folder, head.generation, self._required)
-            mount.put_manifest(folder, head, records)
-
+    def _published(self) -> tuple[Head, Records] | None:
+        """What is published in the first tier, unless somebody is at it."""
         with suppress(OSError, TieredStoreError):
-            if self._in_step(tier, begun) and self._all_there(tier, records):
-                within(PUBLISH_DEADLINE, put, what)
-                found = tier.locate(self._name).head
-                return found is not None and found.generation == head.generation
-        return False
-
-    def _all_there(self, tier: Tier, records: Records) -> bool:
-        folder, stat = tier.layout.folder(self._name), tier.backend.stat
-
-        def look() -> bool:
-            return all(stat(f"{folder}/{f.path}").size == f.size for f in records.files.values())
-
-        return within(PUBLISH_DEADLINE, look, f"tier {tier.name!r}")
+            held = self._mount.hold(self._folder)
+            if held is not None:
+                with closing(held):
+                    return held.head, self._mount.records_of(held)
+        return None
 
     def _whole_records(self, ledger: Ledger, files: Sequence[str]) -> Records:
         """Records of all files as they lie there; what this process has not measured is read.
@@ -397,3 +328,7 @@ class Filling:
             f"{self._name}: {file} was replaced by another while files were put in; "
             f"prepare it again"
         )
+
+
+def _bytes_of(records: Records) -> dict[str, tuple[int, bytes]]:
+    return {path: (file.size, file.table) for path, file in records.files.items()}

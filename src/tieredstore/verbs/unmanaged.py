@@ -9,6 +9,7 @@ from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import CorruptData, writing_to
 from tieredstore.manifest.artifact import Head
 from tieredstore.manifest.records import FileRecord, Records, head_of
+from tieredstore.mounted.filled import put_manifest
 from tieredstore.moving.transfer import Transfer
 from tieredstore.space.room import Need, room
 from tieredstore.tiers.chain import Chain
@@ -67,6 +68,6 @@ def _put_manifest(chosen: Located, name: str, head: Head, records: Records) -> N
     backend = chosen.tier.backend
     own_place = chosen.folder == chosen.tier.layout.folder(name)
     if own_place and chosen.tier.writable and isinstance(backend, LocalBackend):
-        put = partial(backend.mount.put_manifest, chosen.folder, head, records)
+        put = partial(put_manifest, backend.mount, chosen.folder, head, records)
         with suppress(OSError):
             within(chosen.tier.deadline, put, f"tier {chosen.tier.name!r}")
