@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from tieredstore.config import local_tier, open_store
+from tieredstore.config import configured, local_tier, open_store
 from tieredstore.errors import (
     ArtifactChanged,
     ArtifactExists,
@@ -97,6 +97,7 @@ __all__ = [
     "Verified",
     "Wait",
     "__version__",
+    "configured",
     "local_tier",
     "open_store",
     "terminable",

@@ -67,6 +67,11 @@ def open_store(
     return TieredStore(tiers, reporter)
 
 
+def configured() -> bool:
+    """Whether a configuration is named or found, for `open_store` without one to take."""
+    return bool(os.environ.get(CONFIG_VARIABLE)) or _found_config() is not None
+
+
 def local_tier(path: str | os.PathLike[str], layout: Layout | None = None) -> Tier:
     """A first tier on this machine: the folder ``path``, with data from before adopted."""
     return Tier("local", LocalBackend(os.fspath(path)), layout or Layout(), adopt=True)

@@ -51,6 +51,7 @@ PUBLIC = [
     "Verified",
     "Wait",
     "__version__",
+    "configured",
     "local_tier",
     "open_store",
     "terminable",
