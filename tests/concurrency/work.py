@@ -196,14 +196,22 @@ class Work:
         return self.order["times"]
 
     def replace_and_promote(self):
-        """Replace again and again, promote each where that is ordered, and say that it is over."""
-        for number in range(1, self.order["times"] + 1):
+        """Replace again and again, promote each where that is ordered, and say that it is over.
+
+        The first, the second and the last generation stay until somebody has read them: on a busy
+        machine nobody may come by between two replacements.
+        """
+        last = self.order["times"]
+        for number in range(1, last + 1):
+            if number <= 2:
+                self.wait_for(f"seen-{number - 1}")
             with self.store.create("set", recipe={"v": 1}) as stage:
                 self.write(stage, number)
             if self.order["forget"]:
                 self.store.promote("set")
+        self.wait_for(f"seen-{last}")
         (self.root / "done").touch()
-        return self.order["times"]
+        return last
 
     def read_what_comes(self):
         """Read until it is over: whole generations, each restored anew where that is ordered."""
@@ -220,6 +228,7 @@ class Work:
             reads += 1
             if not seen or seen[-1] != number:
                 seen.append(number)
+                (self.root / f"seen-{number}").touch()
             if self.order["forget"]:
                 tier = self.store.tiers[0]
                 tier.backend.remove("set", tier.locate("set").head)
