@@ -39,6 +39,7 @@ from tieredstore.manifest.artifact import Recipe
 from tieredstore.manifest.names import Layout
 from tieredstore.reporter import Reporter, Wait
 from tieredstore.signals import Terminated, terminable
+from tieredstore.sources import SourceFile, SourceFiles, open_source
 from tieredstore.space.least_used import Evicted
 from tieredstore.space.pins import Pin
 from tieredstore.store import TieredStore
@@ -84,6 +85,8 @@ __all__ = [
     "RepairFailed",
     "Reporter",
     "SharedRecord",
+    "SourceFile",
+    "SourceFiles",
     "Space",
     "Terminated",
     "Tier",
@@ -99,6 +102,7 @@ __all__ = [
     "__version__",
     "configured",
     "local_tier",
+    "open_source",
     "open_store",
     "terminable",
 ]

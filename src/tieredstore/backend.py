@@ -24,13 +24,17 @@ from tieredstore.manifest.records import MAX_RECORDS, FileRecord, Records
 
 @dataclass(frozen=True, slots=True)
 class FileStat:
-    """What a place says of one file: path below the root, bytes, times and a version tag."""
+    """What a place says of one file: path below the root, bytes, times, a version tag, a digest.
+
+    ``digest``, where one is known: ``sha256:…``, ``md5:…``, or ``git:…`` as git has it of a blob.
+    """
 
     path: str
     size: int
     mtime_ns: int = 0
     mode: int = 0o644
     tag: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,8 @@ def _is_set(variable: str) -> bool:
     return os.environ.get(variable, "") not in {"", "0"}
 
 
-def _machine() -> Machine:
+def machine() -> Machine:
+    """What the environment says, for whoever makes tiers of something else than tables."""
     why = f"offline ({OFFLINE_VARIABLE}); unset it to use this tier"
     offline = why if _is_set(OFFLINE_VARIABLE) else ""
     return Machine(offline, lambda: runpod_volume() or RUNPOD_VOLUME, os.environ)
@@ -101,7 +102,7 @@ def _tiers(
     config: str | os.PathLike[str] | Mapping[str, Any] | None, reporter: Reporter
 ) -> list[Tier]:
     if isinstance(config, Mapping):
-        return Source("config", Path.cwd(), _machine()).tiers(config)
+        return Source("config", Path.cwd(), machine()).tiers(config)
     if config is not None:
         return _from_file(Path(config), str(config))
     named = os.environ.get(CONFIG_VARIABLE)
@@ -175,4 +176,4 @@ def _from_file(path: Path, called: str) -> list[Tier]:
         if not isinstance(table, Mapping):
             raise ConfigError(f"{called}: no table [tool.tieredstore]; expected it in this file")
         prefix = "tool.tieredstore."
-    return Source(called, path.resolve().parent, _machine(), f"[[{prefix}tier]]").tiers(table)
+    return Source(called, path.resolve().parent, machine(), f"[[{prefix}tier]]").tiers(table)

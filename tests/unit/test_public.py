@@ -38,6 +38,8 @@ PUBLIC = [
     "RepairFailed",
     "Reporter",
     "SharedRecord",
+    "SourceFile",
+    "SourceFiles",
     "Space",
     "Terminated",
     "Tier",
@@ -53,6 +55,7 @@ PUBLIC = [
     "__version__",
     "configured",
     "local_tier",
+    "open_source",
     "open_store",
     "terminable",
 ]

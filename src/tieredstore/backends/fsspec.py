@@ -102,7 +102,7 @@ class FsspecBackend(KeyedBackend):
                 yield self._file_stat(path[cut:], info)
 
     def _file_stat(self, path: str, info: dict[str, Any]) -> FileStat:
-        tag = next((str(info[k]) for k in ("ETag", "etag", "created", "mtime") if k in info), "")
+        tag = next((_text(info[k]) for k in ("ETag", "etag", "created", "mtime") if k in info), "")
         when = next((info[key] for key in _WHEN if info.get(key)), None)
         if isinstance(when, datetime):
             when = when.timestamp()
@@ -163,6 +163,11 @@ class FsspecBackend(KeyedBackend):
         """See `KeyedBackend.delete`."""
         with suppress(FileNotFoundError):
             self._call("rm_file", self._full(key))
+
+
+def _text(value: object) -> str:
+    """A tag as text: some file systems list a time as a number and tell it as a date."""
+    return str(value.timestamp() if isinstance(value, datetime) else value)
 
 
 class _RangeReader(FileReader):

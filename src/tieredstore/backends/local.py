@@ -37,13 +37,14 @@ from tieredstore.mounted.staged import Staged
 from tieredstore.mounted.versions import Versions
 from tieredstore.mounted.writing import StagedFolders, StagedWriter
 from tieredstore.notes import MAX_NOTE
+from tieredstore.pinned import Pinning, changed
 from tieredstore.recordable import Recordable, Versioned
 
 _LOOKS = 3
 _PUBLISH_WAIT = 60.0  # seconds; a publication takes far less, and goes on without the lock
 
 
-class LocalBackend(Readable, Publishable, Leasable, Recordable, MountedLitter):
+class LocalBackend(Readable, Publishable, Leasable, Recordable, Pinning, MountedLitter):
     """A folder on a local file system.
 
     Parameters
@@ -84,6 +85,11 @@ class LocalBackend(Readable, Publishable, Leasable, Recordable, MountedLitter):
         """See `Readable.open`."""
         with beneath.opened(self.mount.root()) as root:
             return DescriptorReader(beneath.open_file(root, path))
+
+    def open_pinned(self, file: FileStat) -> FileReader:
+        """See `Pinning.open_pinned`; a file that was replaced is noticed when it is opened."""
+        with beneath.opened(self.mount.root()) as root:
+            return _PinnedFile(self.place, file, beneath.open_file(root, file.path))
 
     def list(self, folder: str) -> Iterator[FileStat]:
         """See `Readable.list`; the store's own area is left out."""
@@ -263,6 +269,27 @@ class MountedSource(FileSource):
         if folders is None:
             folders = self._threads.folders = beneath.Folders(os.dup(self._root.at("")))
         return DescriptorReader(folders.open_file(self._data + file))
+
+
+class _PinnedFile(DescriptorReader):
+    """An open file that nobody may write to meanwhile."""
+
+    def __init__(self, place: str, file: FileStat, fd: int) -> None:
+        super().__init__(fd)
+        self._place = place
+        self._file = file
+        self._check()
+
+    def readinto(self, offset: int, buffer: memoryview) -> int:
+        """See `FileReader.readinto`."""
+        got = super().readinto(offset, buffer)
+        self._check()
+        return got
+
+    def _check(self) -> None:
+        now = _file_stat(self._file.path, self.stat())
+        if now.tag != self._file.tag:
+            raise changed(self._place, self._file, now)
 
 
 class MountedStaging(Staging):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from tieredstore.backend import (
@@ -24,17 +25,18 @@ from tieredstore.backends.hf.answer import NoRepository
 from tieredstore.backends.hf.api import HubApi
 from tieredstore.backends.hf.client import HubClient
 from tieredstore.backends.hf.commit import Folder
-from tieredstore.backends.hf.reader import Files, HubReader, HubSource
+from tieredstore.backends.hf.reader import Files, Found, HubReader, HubSource, digest_of
 from tieredstore.backends.hf.repo import Limits, Repo
 from tieredstore.backends.hf.staging import HubStaging
 from tieredstore.errors import ConfigError, TierUnavailable
 from tieredstore.manifest.artifact import HEAD, MAX_HEAD, Head
 from tieredstore.manifest.records import Records
+from tieredstore.pinned import Pinning, changed
 
 _PINNED: Final = 1024  # copies whose commit is remembered
 
 
-class HubBackend(Readable, Publishable):
+class HubBackend(Readable, Publishable, Pinning):
     """A dataset repository on the Hub, or a folder in one.
 
     Parameters
@@ -98,6 +100,23 @@ class HubBackend(Readable, Publishable):
                 raise
             return
         yield from _At(self._api, self._files, commit).list(folder)
+
+    def open_pinned(self, file: FileStat) -> FileReader:
+        """See `Pinning.open_pinned`; at the commit that has it now, unless a commit is named."""
+        revision = self._repo.revision
+        found = Found(file.size, file.tag, revision)
+        if not self._repo.is_commit:
+            found = self._files.look(file.path, revision)
+            if found.etag != file.tag:
+                now = FileStat(file.path, found.size, tag=found.etag)
+                raise changed(self.place, file, now)
+        return HubReader(self._files, file.path, found.commit or revision, found)
+
+    def at(self, commit: str) -> HubBackend:
+        """The same folder at one commit."""
+        repo = replace(self._repo, revision=commit)
+        client = self._api.client
+        return HubBackend(repo.place, client.given_token, client.timeout, client.retry_for)
 
     def read(self, path: str, limit: int) -> bytes:
         """See `Readable.read`; one request, and compared with the Hub's digest."""
@@ -212,7 +231,7 @@ class _At(Readable):
 
     def stat(self, path: str) -> FileStat:
         found = self._files.look(path, self._revision)
-        return FileStat(path, found.size, tag=found.etag)
+        return FileStat(path, found.size, tag=found.etag, digest=digest_of(found.etag))
 
     def open(self, path: str) -> FileReader:
         found = self._files.look(path, self._revision)
@@ -221,7 +240,8 @@ class _At(Readable):
     def list(self, folder: str) -> Iterator[FileStat]:
         for entry in self._api.tree(self._revision, folder):
             below = self._api.repo.below(entry.path)
-            yield FileStat(below, entry.size, tag=entry.sha256 or entry.blob)
+            tag = entry.sha256 or entry.blob
+            yield FileStat(below, entry.size, tag=tag, digest=digest_of(tag))
 
     def read(self, path: str, limit: int) -> bytes:
         return self._files.read(path, self._revision, limit)[0]

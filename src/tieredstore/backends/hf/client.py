@@ -91,6 +91,11 @@ class HubClient:
         self._process = 0
 
     @property
+    def given_token(self) -> str | None:
+        """The token that was given, and not one that was found; never to be shown."""
+        return self._token
+
+    @property
     def endpoint(self) -> str:
         """Where the Hub is, ``HF_ENDPOINT`` considered."""
         hub()

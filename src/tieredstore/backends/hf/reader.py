@@ -97,6 +97,12 @@ def _all(answer: Answer, limit: int) -> bytes:
     return bytes(data)
 
 
+def digest_of(etag: str) -> str:
+    """The digest that the Hub names a file by, see `FileStat`."""
+    kind = {_SHA256: "sha256", _SHA1: "git"}.get(len(etag), "")
+    return f"{kind}:{etag}" if kind and all(c in "0123456789abcdef" for c in etag) else ""
+
+
 class InOrder:
     """Compares a file with its digest when it is read from its beginning to its end.
 

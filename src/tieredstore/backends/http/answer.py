@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import re
 import time
+from base64 import b64decode
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 PIECE: Final = 1 << 20  # bytes read from a connection at once
 OK, PARTIAL, UNSATISFIABLE = 200, 206, 416
 _AGAIN: Final = frozenset({429, 500, 502, 503, 504})
+_DIGESTS: Final = {"sha-256": 64, "sha-512": 128, "md5": 32}  # hexadecimal digits; best first
 _DRAINED: Final = 64 << 10  # bytes of an error's page that are read to keep the connection
 _RANGE: Final = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
 
@@ -45,6 +48,12 @@ class Version:
     size: int | None
     etag: str
     modified: str
+    digest: str = ""  # of all of it, see `FileStat`; not every answer tells it
+
+    @property
+    def tag(self) -> str:
+        """The shortest text that tells it from another; empty where nothing is said."""
+        return self.etag or self.modified
 
     @property
     def strong(self) -> bool:
@@ -100,11 +109,13 @@ class Answer:
 
     def version(self) -> Version:
         """The version of the file that this answer is of."""
-        size = self.length()
-        if self.status != OK:  # the length is the range's then
+        size, digest = self.length(), ""
+        if self.status == OK:
+            digest = whole_digest(self.header)
+        else:  # the length is the range's then
             found = self.range()
             size = found[2] if found is not None else None
-        return Version(size, self.header("ETag"), self.header("Last-Modified"))
+        return Version(size, self.header("ETag"), self.header("Last-Modified"), digest)
 
     def refused(self) -> Exception:
         """The error for a status that is not what was asked for."""
@@ -166,6 +177,28 @@ class Answer:
             with suppress(Exception):
                 self.read(_DRAINED)
         self._response.close()
+
+
+def whole_digest(header: Callable[[str], str]) -> str:
+    """The digest that an answer with the whole file gives of it, see `FileStat`.
+
+    ``Repr-Digest`` is of RFC 9530, ``Digest`` of RFC 3230, ``Content-MD5`` of RFC 1864.
+    """
+    said = [("md5", header("Content-MD5"))]
+    for text in (header("Digest"), header("Repr-Digest")):
+        for item in text.split(","):
+            name, _, value = item.strip().partition("=")
+            said.append((name.lower(), value.strip().strip(":")))
+    found = {name: _hexadecimal(value) for name, value in said if name in _DIGESTS}
+    best = next((name for name in _DIGESTS if len(found.get(name, "")) == _DIGESTS[name]), None)
+    return f"{best.replace('-', '')}:{found[best]}" if best else ""
+
+
+def _hexadecimal(text: str) -> str:
+    try:
+        return b64decode(text, validate=True).hex()
+    except ValueError:
+        return ""
 
 
 def _seconds(text: str) -> float:

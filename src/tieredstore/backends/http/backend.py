@@ -11,7 +11,7 @@ from contextlib import suppress
 from email.utils import parsedate_to_datetime
 
 from tieredstore.backend import FileReader, FileSource, FileStat, FoundHead, Readable
-from tieredstore.backends.http.answer import PARTIAL, Answer
+from tieredstore.backends.http.answer import PARTIAL, Answer, Version
 from tieredstore.backends.http.client import Client
 from tieredstore.backends.http.reader import (
     HttpReader,
@@ -23,9 +23,10 @@ from tieredstore.backends.http.reader import (
 from tieredstore.errors import ConfigError, ManifestError, Unsupported
 from tieredstore.manifest.artifact import MAX_HEAD, RECORDS, Head
 from tieredstore.mounted.marks import Marks
+from tieredstore.pinned import Pinning
 
 
-class HttpBackend(Readable):
+class HttpBackend(Readable, Pinning):
     """A folder on a web server.
 
     Parameters
@@ -66,11 +67,17 @@ class HttpBackend(Readable):
         mtime_ns = 0
         with suppress(ValueError, TypeError, OverflowError):
             mtime_ns = max(0, int(parsedate_to_datetime(found.modified).timestamp()) * 10**9)
-        return FileStat(path, found.size, mtime_ns, 0o644, found.etag or found.modified)
+        return FileStat(path, found.size, mtime_ns, 0o644, found.tag, found.digest)
 
     def open(self, path: str) -> FileReader:
         """See `Readable.open`."""
         return HttpReader(self._client, path, look(self._client, path))
+
+    def open_pinned(self, file: FileStat) -> FileReader:
+        """See `Pinning.open_pinned`; without a request, every answer is compared."""
+        is_etag = file.tag.startswith(('"', "W/"))
+        etag, modified = (file.tag, "") if is_etag else ("", file.tag)
+        return HttpReader(self._client, file.path, Version(file.size, etag, modified))
 
     def takes_ranges(self, path: str) -> bool:
         """Whether the server answers a range of a file with that range alone."""

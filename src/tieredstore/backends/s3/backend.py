@@ -36,7 +36,7 @@ from tieredstore.backends.s3.compose import Composition
 from tieredstore.backends.s3.direct import Direct
 from tieredstore.backends.s3.heads import NEVER, Heads
 from tieredstore.backends.s3.lease import LeaseObject, S3Lease, note_path
-from tieredstore.backends.s3.objects import Lost, ObjectReader, Objects, ObjectSource
+from tieredstore.backends.s3.objects import Lost, ObjectReader, Objects, ObjectSource, PinnedObject
 from tieredstore.backends.s3.upload import PartsWriter, SmallWriter, Uploads, piece
 from tieredstore.errors import ConfigError, HeadConflict, TierUnavailable
 from tieredstore.keyed import KeyedBackend, KeyedStaging, check_expected
@@ -45,13 +45,14 @@ from tieredstore.litter import Litter
 from tieredstore.manifest.artifact import MAX_HEAD, Head
 from tieredstore.manifest.records import FileRecord
 from tieredstore.notes import MAX_NOTE
+from tieredstore.pinned import Pinning
 from tieredstore.recordable import MAX_VALUE, Versioned
 from tieredstore.workers import together
 
 _POLL: Final = 0.5  # seconds between two looks at a server whose answers lag behind
 
 
-class S3Backend(KeyedBackend, Leasable, Surrounded):
+class S3Backend(KeyedBackend, Leasable, Pinning, Surrounded):
     """A prefix of an S3 bucket.
 
     Parameters
@@ -157,6 +158,10 @@ class S3Backend(KeyedBackend, Leasable, Surrounded):
     def open(self, path: str) -> FileReader:
         """See `Readable.open`."""
         return ObjectReader(self.objects, path, {path: self.objects.stat(path).tag})
+
+    def open_pinned(self, file: FileStat) -> FileReader:
+        """See `Pinning.open_pinned`."""
+        return PinnedObject(self.objects, file)
 
     def list(self, folder: str) -> Iterator[FileStat]:
         """See `Readable.list`."""

@@ -16,6 +16,7 @@ from typing import Final
 from tieredstore.backend import FileReader, FileSource, FileStat
 from tieredstore.backends.s3.access import Access
 from tieredstore.errors import ArtifactChanged, InvalidName
+from tieredstore.pinned import FlowingReader
 
 MAX_KEY: Final = 1024  # bytes of UTF-8, says the S3 API reference
 _LONGEST: Final = 300  # characters of a server's words that a message repeats
@@ -183,10 +184,10 @@ class ObjectReader(FileReader):
 class ObjectSource(FileSource):
     """The files of one copy; each is read in one version, however many ranges it takes."""
 
-    def __init__(self, objects: Objects, folder: str) -> None:
+    def __init__(self, objects: Objects, folder: str, tags: dict[str, str] | None = None) -> None:
         self._objects = objects
         self._folder = folder
-        self._tags: dict[str, str] = {}
+        self._tags = dict(tags or {})
         self._coming = _Coming()
 
     def open(self, file: str) -> FileReader:
@@ -226,6 +227,22 @@ class ObjectSource(FileSource):
         flow, self._coming.flow = self._coming.flow, None
         if flow is not None:
             flow.close()
+
+
+class PinnedObject(FlowingReader):
+    """One version of an object; a long run of it comes by one request where the client can."""
+
+    def __init__(self, objects: Objects, file: FileStat) -> None:
+        self._source = ObjectSource(objects, "", {file.path: file.tag})
+        self._path = file.path
+
+    def expect(self, offset: int, size: int) -> bool:
+        """See `FlowingReader.expect`."""
+        return self._source.expect(self._path, offset, size)
+
+    def readinto(self, offset: int, buffer: memoryview) -> int:
+        """See `FileReader.readinto`."""
+        return self._source.open(self._path).readinto(offset, buffer)
 
 
 def missing(path: str) -> FileNotFoundError:
