@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from datasets_prep import preparers
+from datasets_prep import preparers, tokenizers
 from datasets_prep.console import Console, label
 from datasets_prep.errors import OptionError, SourceError
+from datasets_prep.inputs import Input, TextInput
 from datasets_prep.places import place_of
-from datasets_prep.preparers import Choice, Preparer
+from datasets_prep.preparers import Choice, Corpus, Preparer
 from datasets_prep.sources import source_at
 from datasets_prep.tokens import REQUIRED, token_counts
 from tieredstore import (
@@ -40,22 +41,29 @@ class PrepareOptions:
     data_dir : path or None
         Files go to the dataset's folder below it; by default to the configured first tier.
     subset : float
-        Which share of each split, from 0 (excluded) to 1.
+        Which share of each split, from 0 (excluded) to 1; of a corpus at least one document.
     force : bool
         Prepare again even if files exist, and replace what durable tiers have.
     tokenizer : str or None
-        ``gpt2``, ``char`` or ``byte``; the preparer's usual one by default.
+        By name, see `datasets_prep.tokenizers`; the preparer's usual one by default.
     source : str or None
         URL or path of the input; the preparer's usual one by default.
     num_proc : int
         Processes that may work at once.
     config : path or None
         A configuration of the tiers, see `tieredstore.open_store`.
+    shuffle : bool
+        Whether documents of a corpus that are drawn for a split are put into a random order.
+    skip_bad : int
+        So many documents of a corpus that cannot be used are passed over.
+    keep_shards : bool
+        Whether shards of a corpus are promoted as they are made, and kept.
 
     Raises
     ------
     OptionError
-        For a subset that is not above 0 and at most 1, and fewer than one process.
+        For a subset that is not above 0 and at most 1, fewer than one process, and a negative
+        number of documents.
     """
 
     data_dir: str | os.PathLike[str] | None = None
@@ -65,12 +73,17 @@ class PrepareOptions:
     source: str | None = None
     num_proc: int = 1
     config: str | os.PathLike[str] | None = None
+    shuffle: bool = True
+    skip_bad: int = 0
+    keep_shards: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.subset <= 1:
             raise OptionError(f"subset {self.subset}: expected more than 0 and at most 1")
         if self.num_proc < 1:
             raise OptionError(f"num_proc {self.num_proc}: expected at least 1")
+        if self.skip_bad < 0:
+            raise OptionError(f"skip_bad {self.skip_bad}: expected 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,26 +140,25 @@ def prepare(
 class _Preparation:
     """One preparation."""
 
-    def __init__(self, preparer: Preparer, options: PrepareOptions, console: Console) -> None:
+    def __init__(
+        self, preparer: Preparer | Corpus, options: PrepareOptions, console: Console
+    ) -> None:
         usual = preparer.tokenizers[0]
         chosen = options.tokenizer or usual
-        if chosen not in preparer.tokenizers:
-            known = ", ".join(preparer.tokenizers)
-            raise OptionError(f"{preparer.name}: tokenizer {chosen!r}: expected one of {known}")
         self._preparer = preparer
         self._name = preparer.name
         self._console = console
         self._force = options.force
-        self._choice = Choice(chosen, float(options.subset), options.num_proc)
+        self._subset = float(options.subset)
         self._usual = chosen == usual and options.subset == 1 and options.source is None
-        self._source = source_at(options.source) if options.source else preparer.source()
+        self._input: Input = _input_of(preparer, options, chosen, console)
         first = None if options.data_dir is None else place_of(options.data_dir, self._name).tier
         self._store: TieredStore = open_store(options.config, first=first, reporter=console)
         self._facts: dict[str, Any] | None = None
         self._expected = ""
 
     def run(self) -> Prepared:
-        self._console.starting(self._preparer.title, self._choice.subset)
+        self._console.starting(self._preparer.title, self._subset)
         recipe = self._recipe(self._digest())
         try:
             got = None if self._force else self._found(recipe)
@@ -161,22 +173,17 @@ class _Preparation:
     # -- what is asked for ----------------------------------------------------------------------
 
     def _digest(self) -> str:
-        """The input's sha256, known, or seen when the same URL was used before, or read for it."""
-        if self._source.sha256 is None and self._source.key and not self._force:
+        """The input's digest, known, or seen when the same URL was used before, or read for it."""
+        if self._input.key and not self._force and self._input.sha256 is None:
             for where in self._store.locate(self._name, REQUIRED):
                 known = where.recipe
-                if known is not None and known.facts.get("source_key") == self._source.key:
+                if known is not None and known.facts.get("source_key") == self._input.key:
                     return str(known.inputs.get(INPUT))
-        return self._source.sha256 or _digest_of(self._read())
-
-    def _read(self) -> bytes:
-        if self._source.is_url:
-            self._console.downloading(self._preparer.title)
-        return self._source.read()
+        return self._input.digest()
 
     def _recipe(self, digest: str) -> Recipe:
-        options = {"subset": self._choice.subset, "tokenizer": self._choice.tokenizer}
         self._expected = digest
+        options = self._input.options()
         return Recipe(self._name, self._preparer.version, options, {INPUT: digest})
 
     # -- what is there --------------------------------------------------------------------------
@@ -196,7 +203,7 @@ class _Preparation:
         return got if got.recipe is not None else None
 
     def _ensured(self, recipe: Recipe) -> Got | None:
-        if self._source.sha256 is None:  # the URL may hold something else by now
+        if self._input.sha256 is None:  # the URL may hold something else by now
             recipe = self._unchanged(recipe)
         try:
             got = self._store.ensure(self._name, self._build, recipe, REQUIRED)
@@ -212,7 +219,7 @@ class _Preparation:
         """The recipe of what will be built when nothing serves the one that is known."""
         if any(w.serves(recipe) for w in self._store.locate(self._name, REQUIRED)):
             return recipe
-        return self._recipe(_digest_of(self._read()))
+        return self._recipe(self._input.digest())
 
     def _existing(self, got: Got) -> Prepared:
         action = HIT if got.source == self._store.tiers[0].name else RESTORED
@@ -237,6 +244,7 @@ class _Preparation:
                 f"{self._source.shown}: not what it was when it was used before; "
                 f"use what it holds now with --force"
             )
+        tokenizers.ready(self._choice.tokenizer, self._store)
         facts = self._preparer.prepare(data, stage.path, self._choice)
         facts["source"] = self._source.shown
         if self._source.key:
@@ -255,8 +263,8 @@ class _Preparation:
         return ""
 
     def _create(self, recipe: Recipe) -> None:
-        if self._source.sha256 is None:
-            recipe = self._recipe(_digest_of(self._read()))
+        if self._input.sha256 is None:
+            recipe = self._recipe(self._input.digest())
         with self._store.create(self._name, recipe) as stage:
             self._build(stage)
         try:
@@ -280,15 +288,25 @@ class _Preparation:
 
     def _prepared(self) -> Prepared:
         assert self._facts is not None
+        self._input.finished(self._store)
         train, val = self._facts["train_tokens"], self._facts["val_tokens"]
         self._console.completion(self._name, train, val)
         return Prepared(self._name, self._place(), PREPARED, train, val)
 
 
-def _digest_of(data: bytes) -> str:
-    import hashlib
+def _input_of(
+    preparer: Preparer | Corpus, options: PrepareOptions, tokenizer: str, console: Console
+) -> Input:
+    if isinstance(preparer, Corpus):
+        from datasets_prep.corpora.making import of_options
 
-    return hashlib.sha256(data).hexdigest()
+        return of_options(preparer, options, tokenizer, console)
+    if tokenizer not in preparer.tokenizers:
+        known = ", ".join(preparer.tokenizers)
+        raise OptionError(f"{preparer.name}: tokenizer {tokenizer!r}: expected one of {known}")
+    choice = Choice(tokenizer, float(options.subset), options.num_proc)
+    source = source_at(options.source) if options.source else preparer.source()
+    return TextInput(preparer, source, choice, console)
 
 
 def _difference(where: Located, asked: Recipe) -> str:

@@ -14,7 +14,7 @@ from datasets_prep.tokenizers.fast import difference, fastest
 from datasets_prep.tokenizers.huggingface import TokenizerJson, identity_of, read
 from datasets_prep.tokenizers.plain import Bytes, Characters
 from datasets_prep.tokenizers.protocol import BytePairs, Encoded, Tokenizer, Traits, ended
-from datasets_prep.tokenizers.reference import Tiktoken, encoding, encodings
+from datasets_prep.tokenizers.reference import Tiktoken, encoding, encodings, keep
 
 if TYPE_CHECKING:
     from tieredstore import TieredStore
@@ -35,7 +35,9 @@ __all__ = [
     "fastest",
     "gpt2_encoding",
     "identity",
+    "keep",
     "load",
+    "ready",
     "tokenizer",
 ]
 GPT2_VOCAB: Final = 50257
@@ -84,6 +86,18 @@ def identity(name: str) -> str:
         When it is a ``tokenizer.json`` that cannot be read.
     """
     return identity_of(Path(name)) if name.endswith(".json") else name
+
+
+def ready(name: str, store: TieredStore) -> None:
+    """Have a vocabulary here, from the store if need be, before `tokenizer` is called.
+
+    Raises
+    ------
+    VocabularyUnavailable
+        When it cannot be had.
+    """
+    if name not in {"byte", "char"}:
+        load(name, store)
 
 
 def tokenizer(name: str, text: str) -> Tokenizer:

@@ -17,10 +17,11 @@ from datasets_prep.tokenizers.protocol import (
     gathered,
     without_surrogates,
 )
-from datasets_prep.tokenizers.stored import reads_from
+from datasets_prep.tokenizers.stored import artifact, files_of, reads_from
+from tieredstore import Recipe
 
 if TYPE_CHECKING:
-    from tieredstore import TieredStore
+    from tieredstore import Build, Got, TieredStore
 
 EOT: Final = "<|endoftext|>"
 _DEADLINE: Final = 120.0  # seconds; tiktoken itself waits without a limit
@@ -128,6 +129,37 @@ def encoding(name: str, store: TieredStore | None = None) -> Any:
         When its vocabulary is neither in tiktoken's cache, nor in the store, nor to be had from
         the internet.
     """
+    return _telling(name, partial(_loaded, name, store))
+
+
+def keep(store: TieredStore, name: str) -> Got:
+    """Have the vocabulary of an encoding in the store, durable tiers included.
+
+    Parameters
+    ----------
+    store : TieredStore
+        Where to.
+    name : str
+        ``gpt2``, ``cl100k_base`` and so on.
+
+    Raises
+    ------
+    OptionError, VocabularyUnavailable
+        As `encoding`.
+    PromoteFailed
+        When a durable tier could not take it.
+    """
+    files = partial(_telling, name, partial(files_of, name))
+
+    def build(stage: Build) -> None:
+        for file, data in files().items():
+            (stage.path / file).write_bytes(data)
+
+    return store.ensure(artifact(name), build, Recipe("tiktoken", "1", {"encoding": name}))
+
+
+def _telling(name: str, call: Callable[[], Any]) -> Any:
+    """Do something with tiktoken; what fails is told in one line, what hangs is left."""
     hint = (
         f"set TIKTOKEN_CACHE_DIR to a folder that holds it, keep it in the store with "
         f"datasets-prep vocabulary {name}, or use --tokenizer char, which needs no vocabulary"
@@ -137,7 +169,7 @@ def encoding(name: str, store: TieredStore | None = None) -> Any:
 
         if name not in tiktoken.list_encoding_names():
             raise OptionError(f"tokenizer {name!r}: tiktoken has no such encoding")
-        return _within(_DEADLINE, partial(_loaded, name, store))
+        return _within(_DEADLINE, call)
     except OptionError:
         raise
     except ImportError as error:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from tieredstore import Recipe, TieredStoreError
+from tieredstore import TieredStoreError
 
 if TYPE_CHECKING:
-    from tieredstore import Build, Got, TieredStore
+    from tieredstore import TieredStore
 
 _LOCK: Final = threading.Lock()  # tiktoken's functions are the process's own
 
@@ -24,24 +24,6 @@ _LOCK: Final = threading.Lock()  # tiktoken's functions are the process's own
 def artifact(name: str) -> str:
     """The name of the artifact with the vocabulary of an encoding."""
     return f"tiktoken-{name}"
-
-
-def keep(store: TieredStore, name: str) -> Got:
-    """Have the vocabulary of an encoding in the store, durable tiers included.
-
-    Parameters
-    ----------
-    store : TieredStore
-        Where to.
-    name : str
-        One of tiktoken's encodings; loaded from its cache or the internet when no tier has it.
-    """
-
-    def build(stage: Build) -> None:
-        for file, data in _files(name).items():
-            (stage.path / file).write_bytes(data)
-
-    return store.ensure(artifact(name), build, Recipe("tiktoken", "1", {"encoding": name}))
 
 
 @contextmanager
@@ -68,7 +50,7 @@ def reads_from(store: TieredStore, name: str) -> Iterator[None]:
         yield
 
 
-def _files(name: str) -> dict[str, bytes]:
+def files_of(name: str) -> dict[str, bytes]:
     """The files of an encoding's vocabulary, as tiktoken reads and verifies them."""
     import tiktoken
     import tiktoken.load as loading
