@@ -58,7 +58,7 @@ def program(code: str, *arguments: object) -> tuple[float, float]:
     """Seconds and peak memory in MiB that a program says of itself."""
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
@@ -161,6 +161,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where it works (default: memory)")
     args = parser.parse_args()
+    if args.folder:
+        args.folder.mkdir(parents=True, exist_ok=True)
     base = args.folder or (Path("/dev/shm") if Path("/dev/shm").is_dir() else None)
     figures = []
     for call in (

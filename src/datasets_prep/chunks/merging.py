@@ -16,9 +16,12 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from datasets_prep.chunks.footer import NotMovable
+from datasets_prep.chunks.joining import Joinable, join
 from datasets_prep.chunks.merged import MergeNotes
 from datasets_prep.chunks.parquet import concatenate
 from datasets_prep.chunks.phases import LOG
@@ -297,15 +300,23 @@ class Merge:
         if kind.how == _BINARY:
             self._compose(name, pairs, recipe)
         elif kind.how == _PARQUET:
-            self._mend(group)  # pyarrow does not compare what it reads
             with self._store.create_file(name, recipe) as stage:
-                rows = concatenate([part.path / file for part, file in pairs], stage.file)
-                stage.facts["rows"] = rows
+                rows = stage.facts["rows"] = self._one_parquet(pairs, stage.file)
         else:
             with self._store.create(name, recipe) as stage:
                 self._side_by_side(stage.path, kind, pairs)
         self._store.promote(name)
         return rows
+
+    def _one_parquet(self, pairs: Sequence[tuple[_Part, str]], target: Path) -> int:
+        def joinable(part: _Part, file: str) -> Joinable:
+            return Joinable(part.path / file, partial(self._store.open_stream, part.name, file))
+
+        try:
+            return join([joinable(part, file) for part, file in pairs], target)
+        except NotMovable:
+            self._mend(dict.fromkeys(part for part, _ in pairs))  # what follows compares nothing
+            return concatenate([part.path / file for part, file in pairs], target)
 
     def _compose(self, name: str, pairs: Sequence[tuple[_Part, str]], recipe: Recipe) -> None:
         named = [(part.name, file) for part, file in pairs]
