@@ -21,6 +21,7 @@ import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Final
 
 import xxhash
@@ -144,8 +145,7 @@ class Records:
         first = 0
         for f in self.files.values():
             count = len(f.table) // ENTRY
-            row = [f.path, f.size, f.mode, f.mtime_ns, first, count, f.sha256]
-            lines.append(json.dumps(row, separators=(",", ":")).encode() + b"\n")
+            lines.append(_row(f, first, count))
             tables.append(f.table)
             first += count
         body = b"".join(lines)
@@ -201,6 +201,12 @@ class Records:
             raise ValueError(f"{at} blocks are used, the table has {blocks}")
         check_distinct(list(files))
         return cls(files)
+
+
+def _row(f: FileRecord, first: int, count: int) -> bytes:
+    """One line; an encoder of its own for each would take three times as long."""
+    path, sha256 = quoted(f.path), "null" if f.sha256 is None else quoted(f.sha256)
+    return f"[{path},{f.size},{f.mode},{f.mtime_ns},{first},{count},{sha256}]\n".encode()
 
 
 def _rows(lines: bytes, count: int) -> list[Any]:

@@ -26,6 +26,7 @@ from tieredstore.moving.fetching import Copy
 from tieredstore.moving.transfer import Transfer
 from tieredstore.space.room import Need, make_way, room
 from tieredstore.tiers.chain import Chain
+from tieredstore.verbs.measured import Measured, StageWriter
 
 Tell = Callable[[int, int, str], None]
 
@@ -59,6 +60,7 @@ class Build:
         self._kind = kind
         self._tell = tell
         self._staged: Staged | None = None
+        self._measured = Measured()
         self._room = ExitStack()
         self.generation = new_generation()
         self.facts: dict[str, Any] = {}
@@ -66,14 +68,21 @@ class Build:
     @property
     def path(self) -> Path:
         """The folder to write to."""
-        if self._staged is None:
-            raise TierUnavailable(f"{self._name}: the stage is open only inside its with block")
-        return Path(self._staged.root, self._staged.path)
+        staged = self._open()
+        return Path(staged.root, staged.path)
 
     @property
     def file(self) -> Path:
         """For a single-file artifact: the file to write."""
         return self.path / self._name.rpartition("/")[2]
+
+    def writer(self) -> StageWriter:
+        """A writer of new files that are digested while they are written; one for each thread.
+
+        Such files are not read again when they are published, unless they have been touched since.
+        For many files, and for large ones; writing below `path` does as well.
+        """
+        return StageWriter(self._open(), self._measured, self._chain.first.tier.name)
 
     def progress(self, done: int, total: int = 0, text: str = "") -> None:
         """Say how far the build is to those who wait for it; without effect outside `ensure`.
@@ -106,11 +115,15 @@ class Build:
         NoSpace
             When there is no room, and none can be made.
         """
-        if self._staged is None:
-            raise TierUnavailable(f"{self._name}: the stage is open only inside its with block")
+        self._open()
         self._room.close()
         need = Need.of_build(self.generation, size, files)
         self._room.enter_context(room(self._chain, self._chain.first.tier, self._name, need))
+
+    def _open(self) -> Staged:
+        if self._staged is None:
+            raise TierUnavailable(f"{self._name}: the stage is open only inside its with block")
+        return self._staged
 
     def __enter__(self) -> Self:
         first = self._chain.first
@@ -159,15 +172,10 @@ class Build:
     def _publish(self, staged: Staged) -> None:
         first = self._chain.first
         with reading_from(first.tier.name):
-            files = [
-                FileRecord(path, s.st_size, s.st_mode & 0o777, s.st_mtime_ns)
-                for path, s in staged.files()
-            ]
+            files = [self._measured.record(path, found) for path, found in staged.files()]
         self._check(files)
-        copy = Copy(first.tier.name, first.backend, staged.path, None)
         self._chain.reporter.started("publish", self._name, sum(f.size for f in files))
-        moved = Transfer([copy], None, self._chain.reporter).move(files)
-        records = Records.of(moved.files)
+        records = Records.of(self._digested(staged, files))
         head = head_of(records, self._final_recipe(), generation=self.generation, kind=self._kind)
         folder = first.tier.layout.folder(self._name)
         self._room.close()  # what was reserved is written, or is not needed
@@ -177,6 +185,15 @@ class Build:
         self._chain.reporter.finished(
             "publish", self._name, os.path.join(first.backend.place, folder)
         )
+
+    def _digested(self, staged: Staged, files: Sequence[FileRecord]) -> list[FileRecord]:
+        """The files with their blocks; what the writers have measured is not read again."""
+        first, reporter = self._chain.first, self._chain.reporter
+        whole = [f for f in files if f.table or not f.size]
+        reporter.advanced(sum(f.size for f in whole))
+        copy = Copy(first.tier.name, first.backend, staged.path, None)
+        unread = [f for f in files if f.size and not f.table]
+        return whole + Transfer([copy], None, reporter).move(unread).files
 
     def _check(self, files: list[FileRecord]) -> None:
         paths = [f.path for f in files]
