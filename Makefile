@@ -22,6 +22,6 @@ test: .venv/.test-ready
 .venv/.test-ready: .venv/.demo-ready
 	@echo "Installing what the tests need…"
 	@$(PIP) install -c constraints.txt 'pip>=25.1'
-	@$(PIP) install -c constraints.txt -e '.[prep,s3,hf,slurm,caches]' --group test \
+	@$(PIP) install -c constraints.txt -e '.[prep,fast,tokenizers,s3,hf,slurm,caches]' --group test \
 		-e plugins/tieredstore-example -e plugins/tieredstore-sftp
 	@touch $@
