@@ -1,14 +1,16 @@
 """Settings of this package, once, at the edge: ``datasets_prep.toml`` and the environment.
 
-The only module of it that reads environment variables: ``DATASETS_PREP_CONFIG`` (a settings file)
-and ``CUDA_VISIBLE_DEVICES``. Where data lies is configured for tieredstore, see there.
+The only module of it that reads environment variables: ``DATASETS_PREP_CONFIG`` (a settings file),
+``CUDA_VISIBLE_DEVICES``, what says where Hugging Face caches are, and what SLURM says of a job.
+Where data lies is configured for tieredstore, see there.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +20,9 @@ from datasets_prep.errors import OptionError, reason
 
 CONFIG_VARIABLE: Final = "DATASETS_PREP_CONFIG"
 FILE: Final = "datasets_prep.toml"
+PREBUILT_VARIABLE: Final = "DATASETS_PREP_HF_CACHE"
+DATASETS_VARIABLE: Final = "HF_DATASETS_CACHE"
+_SCRATCHES: Final = ("SLURM_TMPDIR", "TMPDIR", "SCRATCH")  # the nearest first
 _NUMBERS: Final = {"checkpoint_frequency": 1, "retries": 0}  # the lowest that makes sense
 
 
@@ -75,6 +80,46 @@ def visible_gpus() -> list[str] | None:
     """The GPUs that ``CUDA_VISIBLE_DEVICES`` leaves to this process; ``None`` where it is unset."""
     text = os.environ.get("CUDA_VISIBLE_DEVICES")
     return None if text is None else [each.strip() for each in text.split(",") if each.strip()]
+
+
+def datasets_cache() -> Path:
+    """Where ``datasets`` keeps its caches: by the variables, and in the order, of its own."""
+    home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    hugging_face = os.environ.get("HF_HOME", os.path.join(home, "huggingface"))
+    named = os.environ.get(DATASETS_VARIABLE, os.path.join(hugging_face, "datasets"))
+    return Path(os.path.abspath(os.path.expanduser(named)))
+
+
+def prebuilt_cache() -> Path:
+    """The cache that is pre-built for all jobs: within a job, the one that its own comes from."""
+    named = os.environ.get(PREBUILT_VARIABLE)
+    return Path(os.path.abspath(named)) if named else datasets_cache()
+
+
+def scratches() -> list[Path]:
+    """Folders for what may be lost, the nearest first."""
+    named = [os.environ[name] for name in _SCRATCHES if os.environ.get(name)]
+    return [Path(os.path.abspath(path)) for path in dict.fromkeys([*named, "/tmp"])]  # noqa: S108
+
+
+def slurm_job() -> dict[str, str]:
+    """What SLURM says of the job that this process is part of, by its variables; empty without."""
+    return {name: text for name, text in os.environ.items() if name.startswith("SLURM_")}
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for this process and those it starts, until the block ends."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, text in before.items():
+            if text is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = text
 
 
 def _found() -> Path | None:

@@ -11,6 +11,8 @@
     ├── MergeError              ValueError   outputs that cannot become one
     ├── MetaError               ValueError   a meta.pkl that is no plain data
     ├── SourceError             OSError      an input that cannot be had, or is another one
+    ├── CacheError              OSError      a cache of `datasets` that cannot be built or used
+    │   └── FieldMissing                     the data file has no field of that name
     ├── SlurmFailed             OSError      SLURM refuses, or does not answer in time
     │   └── NoSlurm                          there is none, or its controller is down
     └── VocabularyUnavailable   OSError      a tokenizer's vocabulary cannot be loaded
@@ -61,6 +63,14 @@ class MetaError(PrepError, ValueError):
 
 class SourceError(PrepError, OSError):
     """An input that cannot be had, or is not the one that was expected."""
+
+
+class CacheError(PrepError, OSError):
+    """A cache of Hugging Face ``datasets`` cannot be built, or is not whole."""
+
+
+class FieldMissing(CacheError):
+    """A data file has no field of the name that was asked for."""
 
 
 class VocabularyUnavailable(PrepError, OSError):

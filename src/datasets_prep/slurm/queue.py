@@ -126,11 +126,32 @@ class Queue:
 
     def max_array(self) -> int:
         """The number that indices of arrays stay below (``MaxArraySize``)."""
+        return int(self._configured("MaxArraySize"))
+
+    def cluster(self) -> str:
+        """The cluster's name (``ClusterName``)."""
+        return self._configured("ClusterName")
+
+    def living(self) -> frozenset[str]:
+        """The ids of all jobs of all users that have not ended; each task of an array has one.
+
+        Raises
+        ------
+        SlurmFailed
+            When SLURM does not answer, or says something else.
+        """
+        shown = self.run("squeue", "--noheader", "--all", "--states=all", "--format=%A %T")
+        rows = [line.split() for line in shown.splitlines() if line.strip()]
+        if not all(len(row) == 2 and row[0].isdecimal() for row in rows):  # noqa: PLR2004
+            raise SlurmFailed("squeue printed something else than jobs and their states")
+        return frozenset(job for job, state in rows if state not in _ENDED)
+
+    def _configured(self, name: str) -> str:
         for line in self.run("scontrol", "show", "config").splitlines():
             key, _, value = line.partition("=")
-            if key.strip() == "MaxArraySize":
-                return int(value)
-        raise SlurmFailed("scontrol show config names no MaxArraySize")
+            if key.strip() == name:
+                return value.strip()
+        raise SlurmFailed(f"scontrol show config names no {name}")
 
     def run(self, *command: str, text: bytes = b"") -> str:
         """Run one of SLURM's commands, and give what it prints.
