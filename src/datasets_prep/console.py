@@ -6,11 +6,14 @@ Results go to stdout, warnings to stderr. Nothing else in this package prints, b
 from __future__ import annotations
 
 import sys
+import time
 from typing import Final, TextIO
 
 from tieredstore import PromoteFailed, Reporter, TierOutcome, Wait
 
 PROGRAM: Final = "datasets-prep"
+_LINE: Final = 10.0  # seconds from one line of progress to the next
+_FRAME: Final = 0.2  # on a terminal
 
 
 def label(tier: str) -> str:
@@ -32,15 +35,19 @@ class Console(Reporter):
         self._copied: list[tuple[str, str, str]] = []
         self._source = ""
         self._said: set[str] = set()
+        self._progressed = time.monotonic()
+        self._changing = False
 
     def line(self, text: str) -> None:
         """Print a line."""
+        self._clear()
         _write(sys.stdout, text)
 
     def warn(self, text: str) -> None:
         """Print a warning, unless the same one was printed before."""
         if text not in self._said:
             self._said.add(text)
+            self._clear()
             _write(sys.stderr, f"⚠️  {text}")
 
     # -- a preparation --------------------------------------------------------------------------
@@ -71,6 +78,25 @@ class Console(Reporter):
     def using_existing(self, train: int, val: int) -> None:
         """What is there is used."""
         self.line(f"📁 Using existing files - Train: {train:,} tokens, Val: {val:,} tokens")
+
+    def progressed(self, progress: object) -> None:
+        """A long step is further: one line that changes on a terminal, else one now and then."""
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        now = time.monotonic()
+        if now - self._progressed < (_FRAME if terminal else _LINE):
+            return
+        self._progressed = now
+        if terminal:
+            self._changing = True
+            _write(sys.stderr, str(progress), begin="\r\033[K", end="")
+        else:
+            _write(sys.stderr, str(progress))
+
+    def _clear(self) -> None:
+        """Take away the line that changes."""
+        if self._changing:
+            self._changing = False
+            _write(sys.stderr, "", begin="\r\033[K", end="")
 
     def file_saved(self, file: str, tier: str, path: str) -> None:
         """One file is visible in a durable tier."""
@@ -152,7 +178,7 @@ def remark(text: str) -> None:
     _write(sys.stderr, f"{PROGRAM}: {text}")
 
 
-def _write(stream: TextIO | None, text: str) -> None:
+def _write(stream: TextIO | None, text: str, begin: str = "", end: str = "\n") -> None:
     """Print one line that can neither steer a terminal nor end the work when nobody reads it."""
     if stream is None:
         return
@@ -160,7 +186,7 @@ def _write(stream: TextIO | None, text: str) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     shown = shown.encode(encoding, "replace").decode(encoding)
     try:
-        stream.write(f"{shown}\n")  # at once: several threads may write
+        stream.write(f"{begin}{shown}{end}")  # at once: several threads may write
         stream.flush()
     except (OSError, ValueError):
         return  # nobody reads it any more; the work goes on

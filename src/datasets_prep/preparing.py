@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from datasets_prep import preparers, tokenizers
+from datasets_prep import preparers
 from datasets_prep.console import Console, label
 from datasets_prep.errors import OptionError, SourceError
 from datasets_prep.inputs import Input, TextInput
 from datasets_prep.places import place_of
-from datasets_prep.preparers import Choice, Corpus, Preparer
+from datasets_prep.preparers import Choice, Preparer
+from datasets_prep.preparers.corpus import Corpus
 from datasets_prep.sources import source_at
 from datasets_prep.tokens import REQUIRED, token_counts
 from tieredstore import (
@@ -238,17 +239,15 @@ class _Preparation:
         why = self._why()
         if why:
             self._console.again(why)
-        data = self._read()
-        if _digest_of(data) != self._expected:
+        if self._input.digest() != self._expected:
             raise SourceError(
-                f"{self._source.shown}: not what it was when it was used before; "
+                f"{self._input.shown}: not what it was when it was used before; "
                 f"use what it holds now with --force"
             )
-        tokenizers.ready(self._choice.tokenizer, self._store)
-        facts = self._preparer.prepare(data, stage.path, self._choice)
-        facts["source"] = self._source.shown
-        if self._source.key:
-            facts["source_key"] = self._source.key
+        facts = self._input.prepare(stage, self._store)
+        facts["source"] = self._input.shown
+        if self._input.key:
+            facts["source_key"] = self._input.key
         stage.facts.update(facts)
         self._facts = facts
 
@@ -298,15 +297,33 @@ def _input_of(
     preparer: Preparer | Corpus, options: PrepareOptions, tokenizer: str, console: Console
 ) -> Input:
     if isinstance(preparer, Corpus):
-        from datasets_prep.corpora.making import of_options
-
-        return of_options(preparer, options, tokenizer, console)
+        return _corpus(preparer, options, tokenizer, console)
     if tokenizer not in preparer.tokenizers:
         known = ", ".join(preparer.tokenizers)
         raise OptionError(f"{preparer.name}: tokenizer {tokenizer!r}: expected one of {known}")
     choice = Choice(tokenizer, float(options.subset), options.num_proc)
     source = source_at(options.source) if options.source else preparer.source()
     return TextInput(preparer, source, choice, console)
+
+
+def _corpus(corpus: Corpus, options: PrepareOptions, tokenizer: str, console: Console) -> Input:
+    from datasets_prep.corpora.choice import CorpusChoice
+    from datasets_prep.corpora.making import Making, Where
+
+    choice = CorpusChoice(
+        location=options.source or corpus.location,
+        tokenizer=tokenizer,
+        subset=float(options.subset),
+        num_proc=options.num_proc,
+        shuffle=options.shuffle,
+        skip_bad=options.skip_bad,
+        keep_shards=options.keep_shards,
+    )
+    folder, config = (
+        None if path is None else os.path.abspath(path)
+        for path in (options.data_dir, options.config)
+    )
+    return Making(corpus, choice, Where(folder, config), console)
 
 
 def _difference(where: Located, asked: Recipe) -> str:

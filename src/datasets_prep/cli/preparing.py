@@ -24,7 +24,9 @@ def add(verbs: Verbs) -> None:
         "Find a dataset, restore it from another tier, or else prepare and keep it.",
     )
     add_common_args(one)
-    one.add_argument("name", metavar="NAME", help="the dataset; see the command list")
+    one.add_argument(
+        "name", metavar="NAME", help="the dataset (see the command list), or FILE.py:CLASS"
+    )
     one.add_argument(
         "--data-dir",
         type=Path,
@@ -93,15 +95,40 @@ def _options(args: argparse.Namespace, data_dir: Path | None) -> PrepareOptions:
         source=args.source,
         num_proc=args.num_proc,
         config=args.config,
+        shuffle=args.shuffle,
+        skip_bad=args.skip_bad_documents,
+        keep_shards=args.keep_shards,
     )
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_num_proc_arg(parser)
     parser.add_argument(
-        "--tokenizer", metavar="T", help="gpt2, char or byte (default: the dataset's usual one)"
+        "--tokenizer",
+        metavar="T",
+        help="gpt2, char or byte; of a corpus another encoding of tiktoken's, or a tokenizer.json "
+        "(default: the dataset's usual one)",
     )
     parser.add_argument(
         "--source", metavar="S", help="path or URL of the input (default: its public URL)"
     )
     parser.add_argument("--config", metavar="FILE", help="a TOML file with the tiers")
+    corpora = parser.add_argument_group("of corpora")
+    corpora.add_argument(
+        "--shuffle",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="put documents into their random order (default), or leave them as they come",
+    )
+    corpora.add_argument(
+        "--skip-bad-documents",
+        type=int,
+        default=0,
+        metavar="N",
+        help="pass over up to N documents that cannot be used (default: 0)",
+    )
+    corpora.add_argument(
+        "--keep-shards",
+        action="store_true",
+        help="promote shards as they are made, and keep them",
+    )

@@ -13,9 +13,21 @@ No file is ever in memory as a whole. ``formats`` tells files apart, ``cutting``
 pieces that can be read by themselves, each format has a reader of its own.
 """
 
-from datasets_prep.documents.cutting import cut, size_of_piece
-from datasets_prep.documents.formats import chosen
+from datasets_prep.documents.cutting import SMALLEST, cut, size_of_piece
+from datasets_prep.documents.formats import PARQUET, chosen, format_of
 from datasets_prep.documents.pieces import Bad, Batch, Part, Piece
 from datasets_prep.documents.reading import read
 
-__all__ = ["Bad", "Batch", "Part", "Piece", "chosen", "cut", "read", "size_of_piece"]
+__all__ = [
+    "PARQUET",
+    "SMALLEST",
+    "Bad",
+    "Batch",
+    "Part",
+    "Piece",
+    "chosen",
+    "cut",
+    "format_of",
+    "read",
+    "size_of_piece",
+]

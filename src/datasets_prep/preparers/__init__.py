@@ -7,11 +7,14 @@ The built-in ones are known here too: they need no distribution's metadata to be
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from datasets_prep.errors import OptionError, UnknownDataset, reason
+from datasets_prep.preparers.corpus import Corpus
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -22,6 +25,8 @@ GROUP: Final = "datasets_prep.preparers"
 BUILT_IN: Final = {
     "shakespeare": "datasets_prep.preparers.shakespeare:Shakespeare",
     "pydoc_topics": "datasets_prep.preparers.pydoc_topics:PydocTopics",
+    "openwebtext": "datasets_prep.preparers.openwebtext:OpenWebText",
+    "proofpile": "datasets_prep.preparers.proofpile:ProofPile",
 }
 
 
@@ -91,8 +96,13 @@ def names() -> list[str]:
     return sorted({*BUILT_IN, *(point.name for point in _points())})
 
 
-def load(name: str) -> Preparer:
+def load(name: str) -> Preparer | Corpus:
     """The preparer of that name; no other is loaded.
+
+    Parameters
+    ----------
+    name : str
+        Of one that is built in or installed; or ``FILE.py:CLASS``, a class in a file.
 
     Raises
     ------
@@ -101,11 +111,16 @@ def load(name: str) -> Preparer:
     OptionError
         When two distributions offer it, or it cannot be loaded.
     """
+    file, _, attribute = name.rpartition(":")
+    if file.endswith(".py"):
+        return _made(name, name, lambda: getattr(_module_at(Path(file)), attribute))
     if name in BUILT_IN:
         return _loaded(name, BUILT_IN[name])
     found = {point.value: point for point in _points() if point.name == name}
     if not found:
-        raise UnknownDataset(f"no dataset {name!r}; expected one of {', '.join(names())}")
+        raise UnknownDataset(
+            f"no dataset {name!r}; expected one of {', '.join(names())}, or FILE.py:CLASS"
+        )
     if len(found) > 1:
         raise OptionError(f"dataset {name!r} is offered by {' and by '.join(sorted(found))}")
     return _loaded(name, next(iter(found)))
@@ -117,16 +132,35 @@ def _points() -> list[EntryPoint]:
     return list(entry_points(group=GROUP))
 
 
-def _loaded(name: str, value: str) -> Preparer:
+def _loaded(name: str, value: str) -> Preparer | Corpus:
     from importlib import import_module
 
     module, _, attribute = value.partition(":")
+    return _made(name, value, lambda: getattr(import_module(module), attribute))
+
+
+def _made(name: str, value: str, find: Callable[[], type[Any]]) -> Preparer | Corpus:
     try:
-        made = getattr(import_module(module), attribute)()
+        made = find()()
     except Exception as error:
         raise OptionError(
             f"dataset {name!r} ({value}) cannot be loaded: {reason(error)}"
         ) from error
-    if not isinstance(made, Preparer):
-        raise OptionError(f"dataset {name!r} ({value}) is no subclass of datasets_prep.Preparer")
+    if not isinstance(made, Preparer | Corpus):
+        raise OptionError(
+            f"dataset {name!r} ({value}) is no subclass of datasets_prep.Preparer or Corpus"
+        )
     return made
+
+
+def _module_at(path: Path) -> ModuleType:
+    import sys
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path}: cannot be imported")
+    module = module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,235 @@
+"""From files to ``train.bin`` and ``val.bin``: shards made where they are missing, then gathered.
+
+What has been made is kept when a run ends early; whoever runs next goes on, with however many
+processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from datasets_prep import documents, tokenizers
+from datasets_prep import meta as metas
+from datasets_prep.console import Console
+from datasets_prep.corpora import selecting, shards
+from datasets_prep.corpora.choice import CorpusChoice
+from datasets_prep.corpora.crew import Crew
+from datasets_prep.corpora.gathering import Gathering, Standing
+from datasets_prep.corpora.shards import Made, Setting, Shard
+from datasets_prep.corpora.tasks import CountDocuments, MakeShard
+from datasets_prep.corpora.telling import Meter, Tell
+from datasets_prep.documents import Piece
+from datasets_prep.errors import SourceError
+from datasets_prep.preparers.corpus import Corpus
+from datasets_prep.splits import Drawn, Order, drawn, given, subset_of
+from tieredstore import Build, SourceFile, SourceFiles, TieredStore
+
+if TYPE_CHECKING:
+    from datasets_prep.tokenizers import Tokenizer
+
+_SAMPLE: Final = 256 << 10  # characters of the input that a fast tokenizer is tried on
+_NAMED: Final = 5  # bad documents that are told
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a corpus is made from, and what the processes that work are told.
+
+    Attributes
+    ----------
+    source : SourceFiles
+        Where files are opened.
+    groups : list of list of SourceFile
+        All files, or those of each split.
+    setting : Setting
+        For other processes.
+    """
+
+    source: SourceFiles
+    groups: list[list[SourceFile]]
+    setting: Setting
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for group in self.groups for file in group)
+
+    @property
+    def formats(self) -> set[str]:
+        """Which there are."""
+        return {documents.format_of(file.path) for group in self.groups for file in group}
+
+
+class Assembly:
+    """One corpus while it is made.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        What is made.
+    choice : CorpusChoice
+        How.
+    inputs : Inputs
+        What from.
+    store : TieredStore
+        Where shards are.
+    console : Console
+        Told what happens.
+
+    Attributes
+    ----------
+    shards : list of Shard
+        Those that it is made of.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        choice: CorpusChoice,
+        inputs: Inputs,
+        store: TieredStore,
+        console: Console,
+    ) -> None:
+        self._corpus = corpus
+        self._choice = choice
+        self._inputs = inputs
+        self._store = store
+        self._console = console
+        self.shards: list[Shard] = []
+
+    def run(self, stage: Build) -> dict[str, Any]:
+        """Write the files of the corpus, and give what there is to know of them.
+
+        Raises
+        ------
+        SourceError
+            For input that cannot be used, with file and line.
+        """
+        count = min(self._choice.num_proc, max(-(-self._inputs.size // documents.SMALLEST), 1))
+        with Crew(count, "parquet" if documents.PARQUET in self._inputs.formats else "") as crew:
+            groups = self._pieces()
+            tokenizer = self._tokenizer(groups[0][0])
+            crew.brief(self._inputs.setting.with_tokenizer(tokenizer))
+            pieces = [piece for group in groups for piece in group]
+            if self._choice.subset == 1:
+                self.shards = self._named(pieces, [None] * len(pieces), tokenizer.identity)
+                made = self._make(crew)
+                orders = self._orders([each.documents for each in made], len(groups[0]))
+            else:
+                counts = self._count(crew, pieces)
+                chosen = subset_of(self._orders(counts, len(groups[0])), self._choice.subset)
+                wanted = selecting.wanted_of(chosen, counts)
+                self.shards = self._named(pieces, wanted, tokenizer.identity)
+                made = self._make(crew)
+                orders = selecting.renumbered(chosen)
+            facts = self._gather(crew, stage, orders, made, tokenizer.dtype)
+        (stage.path / metas.META).write_bytes(metas.dumps(tokenizer.meta()))
+        facts.update(tokenizer.facts(), dtype=tokenizer.dtype)
+        facts["bad_documents"] = sum(each.bad for each in made)
+        return facts
+
+    # -- what there is to do --------------------------------------------------------------------
+
+    def _pieces(self) -> list[list[Piece]]:
+        size = documents.size_of_piece(self._inputs.size)
+        source, column = self._inputs.source, self._corpus.column
+        return [documents.cut(source, group, column, size) for group in self._inputs.groups]
+
+    def _tokenizer(self, piece: Piece) -> Tokenizer:
+        chosen = tokenizers.load(self._choice.tokenizer, self._store)
+        return tokenizers.fastest(chosen, self._sample(piece), self._console.warn)
+
+    def _sample(self, piece: Piece) -> list[str]:
+        """Some documents; what cannot be read is told by whoever reads all of it."""
+        sample: list[str] = []
+        left = _SAMPLE
+        with suppress(SourceError):
+            batch = next(documents.read(self._inputs.source, piece), None)
+            for text in [] if batch is None else batch.texts:
+                sample.append(text[:left])
+                left -= len(sample[-1])
+                if left <= 0:
+                    break
+        return sample
+
+    def _named(
+        self, pieces: Sequence[Piece], wanted: Sequence[bytes | None], tokenizer: str
+    ) -> list[Shard]:
+        """The shards, those without any document left out; others have others' names."""
+        shards = [Shard("", p, tokenizer, w) for p, w in zip(pieces, wanted, strict=True)]
+        prints = "".join(shard.recipe.fingerprint for shard in shards)
+        folder = f"{self._corpus.name}-shards/{hashlib.sha256(prints.encode()).hexdigest()[:12]}"
+        return [
+            Shard(f"{folder}/{number:05d}", shard.piece, tokenizer, shard.wanted)
+            for number, shard in enumerate(shards)
+            if shard.wanted != b""
+        ]
+
+    def _orders(self, counts: Sequence[int], first: int) -> dict[str, Order]:
+        """The splits, of so many documents in each piece, the ``first`` of which are training's."""
+        total = sum(counts)
+        if not total:
+            raise SourceError(f"{self._inputs.source.shown}: its files hold no documents")
+        rule = self._corpus.split
+        if isinstance(rule, Drawn):
+            return drawn(rule, total, shuffle=self._choice.shuffle)
+        return given(sum(counts[:first]), total - sum(counts[:first]))
+
+    # -- doing it -------------------------------------------------------------------------------
+
+    def _count(self, crew: Crew, pieces: Sequence[Piece]) -> list[int]:
+        tasks = [CountDocuments(piece) for piece in pieces]
+        tell = self._meter("count", sum(piece.size for piece in pieces))
+        found = dict(crew.do(tasks, tell))
+        return [found[number] for number in range(len(pieces))]
+
+    def _make(self, crew: Crew) -> list[Made]:
+        tasks = [MakeShard(shard) for shard in self.shards]
+        tell = self._meter("tokenize", sum(shard.piece.size for shard in self.shards))
+        found: dict[int, Made] = dict(crew.do(tasks, tell))
+        made = [found[number] for number in range(len(tasks))]
+        count, named = sum(each.bad for each in made), [t for each in made for t in each.named]
+        if count > self._choice.skip_bad:
+            raise SourceError(shards.too_many(count, self._choice.skip_bad, named))
+        for text in named[:_NAMED]:
+            self._console.warn(f"passed over: {text}")
+        return made
+
+    def _gather(
+        self,
+        crew: Crew,
+        stage: Build,
+        orders: dict[str, Order],
+        made: Sequence[Made],
+        dtype: str,
+    ) -> dict[str, Any]:
+        """Write the splits."""
+        width = int(metas.TYPES[dtype][-1])
+        facts: dict[str, Any] = {}
+        with ExitStack() as held:
+            standing = []
+            for shard, each in zip(self.shards, made, strict=True):
+                got = held.enter_context(
+                    self._store.restore(shard.name, shards.FILES, shard.recipe)
+                )
+                standing.append(Standing(got.path, each.documents, each.tokens))
+            gathering = Gathering(standing, width)
+            for split, order in orders.items():
+                facts[f"{split}_documents"] = len(order)
+                facts[f"{split}_tokens"] = gathering.tokens(order)
+            stage.reserve(sum(facts[f"{split}_tokens"] for split in orders) * width, len(orders))
+            for split, order in orders.items():
+                file, size = stage.path / f"{split}.bin", facts[f"{split}_tokens"] * width
+                with file.open("wb") as made_now:
+                    os.truncate(made_now.fileno(), size)
+                for _ in crew.do(gathering.tasks(order, file), self._meter(f"write {split}", size)):
+                    pass
+        return facts
+
+    def _meter(self, what: str, total: int) -> Tell:
+        return Meter(f"{self._corpus.name}: {what}", total, self._console)
