@@ -267,6 +267,20 @@ def test_a_file_corrupted_on_the_hub_is_taken_from_the_next_tier(tmp_path, hub, 
     assert f".tieredstore/damaged/{kept.generation}/train.bin" in hub.repos["me/prepared"].files
 
 
+@pytest.mark.parametrize("path", ["train.bin", "meta.json"])
+def test_a_file_corrupted_on_the_hub_is_mended_and_the_others_stay(tmp_path, hub, path):
+    store = store_on(tmp_path)
+    create(store)
+    store.promote("corpus")
+    files = hub.repos["me/prepared"].files
+    before = {name: hub.read("me/prepared", name) for name in files}
+    hub.put("me/prepared", f"corpus/{path}", b"*" * len(FILES[path]))
+    done = store.repair(["corpus"])["corpus"]
+    assert [v.ok for v in done] == [True, True]
+    after = hub.repos["me/prepared"].files
+    assert {name: hub.read("me/prepared", name) for name in after} == before
+
+
 def test_a_file_corrupted_on_the_only_tier_is_one_line(tmp_path, hub, kept):
     for oid in hub.storage:
         hub.storage[oid] = hub.storage[oid][::-1]

@@ -85,11 +85,12 @@ class Folder:
             check_expected(expected, found, f"{self.where}/{HEAD}")
             tried = True
             there = self._tree(parent)
-            missing = sorted(wanted - additions.keys() - (there.keys() if again else set()))
+            kept = wanted & there.keys() if again else set()
+            missing = sorted(wanted - additions.keys() - kept)
             if missing:
                 raise CorruptData(f"{self.where}: {missing[0]!r} was not staged")
             old = (self._named(parent, found, there) or ()) if found is not None else ()
-            gone = [p for p in old if p in there and p not in additions]
+            gone = [p for p in old if p in there and p not in additions and p not in kept]
             new = [a for p, a in additions.items() if not _same(there.get(p), a)]
             return [*map(_delete, gone), *map(_add, new)]
 
