@@ -52,10 +52,12 @@ from tieredstore.verbs.filling import Filling
 from tieredstore.verbs.flushing import Flushed
 from tieredstore.verbs.promoting import TierOutcome
 from tieredstore.verbs.recording import SharedRecord
+from tieredstore.verbs.unmanaged import Adoption
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Adoption",
     "ArtifactChanged",
     "ArtifactExists",
     "ArtifactNotFound",

@@ -9,7 +9,6 @@ and gives way.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,14 +18,12 @@ from typing import Final, Protocol
 from tieredstore.backend import ANY_HEAD, Expected, FileStat, FoundHead
 from tieredstore.errors import ManifestError, TieredStoreError
 from tieredstore.litter import Litter
-from tieredstore.manifest.artifact import HEAD, RECORDS, digest128, random_hex
+from tieredstore.manifest.artifact import GENERATED, HEAD, RECORDS, digest128, random_hex
 from tieredstore.manifest.names import RESERVED
 from tieredstore.workers import together
 
 TOMBSTONE: Final = f"{RESERVED}.litter-"
 DAMAGED: Final = f"{RESERVED}/damaged"
-# Stricter than what a head may say: a folder of somebody's own files must never look like one.
-_GENERATION: Final = re.compile(r"\d{8}t\d{6}-[0-9a-f]{16}|adopted-[0-9a-f]{32}")
 _SUM: Final = 1 << 128
 
 
@@ -65,7 +62,7 @@ def generation_of(key: str, heads: Iterable[str] = ()) -> tuple[str, str] | None
         Folders that have a head: these decide where several parts of the key look like generations.
     """
     parts = key.split("/")
-    at = [n for n in range(1, len(parts) - 1) if _GENERATION.fullmatch(parts[n])]
+    at = [n for n in range(1, len(parts) - 1) if GENERATED.fullmatch(parts[n])]
     splits = [("/".join(parts[:n]), parts[n]) for n in at]
     if len(splits) > 1:
         splits = [split for split in splits if split[0] in heads]
@@ -137,7 +134,7 @@ class Survey:
         doubtful: list[FileStat] = []
         for found in listed:
             self._note(found)
-            parts = [p for p in found.path.split("/")[1:-1] if _GENERATION.fullmatch(p)]
+            parts = [p for p in found.path.split("/")[1:-1] if GENERATED.fullmatch(p)]
             if len(parts) == 1:
                 self._add(found)
             elif parts:

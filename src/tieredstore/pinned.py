@@ -1,6 +1,7 @@
 """Files of a place that have no manifest: each is read in the one version that was seen first.
 
-What can be said of a place here is a capability (`Pinning`); everything else is derived from it.
+Two capabilities: a place reads one version (`Pinning`), a stage knows which of its blocks have
+arrived (`Remembering`). Everything else is derived from them.
 """
 
 from __future__ import annotations
@@ -8,11 +9,17 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from tieredstore.backend import FileReader, FileSource, FileStat, Readable
 from tieredstore.errors import ArtifactChanged
+from tieredstore.manifest.artifact import GENERATED
+from tieredstore.manifest.names import RESERVED, check_file
+from tieredstore.manifest.records import FileRecord
+from tieredstore.workers import together
 
 _KEPT: Final = 64  # readers of one source that are kept
 
@@ -37,6 +44,61 @@ class FlowingReader(FileReader):
     @abstractmethod
     def expect(self, offset: int, size: int) -> bool:
         """Be told what this thread reads next, in order; true where small pieces do."""
+
+
+class BlockLog(ABC):
+    """Digests of blocks that have been written to a stage."""
+
+    @abstractmethod
+    def known(self, number: int) -> Mapping[int, bytes]:
+        """What earlier attempts have noted of a file: digests by offset, to be compared."""
+
+    @abstractmethod
+    def add(self, number: int, blocks: Sequence[tuple[int, bytes]]) -> None:
+        """Note blocks of a file, by offset and digest, that have just been written."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of it; what was noted stays."""
+
+
+class Remembering(ABC):
+    """A staging on this machine that is gone on with although its files have no manifest."""
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Where whole files lie until they are published."""
+
+    @abstractmethod
+    def arrived(self) -> BlockLog:
+        """Which blocks of its files have arrived."""
+
+    @abstractmethod
+    def reading(self, file: FileRecord) -> FileReader:
+        """Open a file that is being written, or is whole."""
+
+
+def look(backend: Readable, folder: str, files: Sequence[str] | None) -> list[FileStat]:
+    """What a place has that may be adopted: the files named, or all below a folder.
+
+    Nothing where one that is named is missing, where the place cannot be listed, and where
+    artifacts lie, whole or not.
+    """
+    if files is not None:
+        paths = ["/".join(part for part in (folder, check_file(f)) if part) for f in files]
+        try:
+            return together([partial(backend.stat, path) for path in paths])
+        except FileNotFoundError:
+            return []
+    if not backend.listable:
+        return []
+    found = list(backend.list(folder))
+    return [] if any(_is_of_store(f.path) for f in found) else found
+
+
+def _is_of_store(path: str) -> bool:
+    return any(p.startswith(RESERVED) or GENERATED.fullmatch(p) for p in path.split("/"))
 
 
 def tag_of(file: FileStat) -> str:

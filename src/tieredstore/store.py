@@ -25,6 +25,7 @@ from tieredstore.verbs.recording import SharedRecord
 from tieredstore.verbs.restoring import restore
 from tieredstore.verbs.status import Survey
 from tieredstore.verbs.stream import open_verified
+from tieredstore.verbs.unmanaged import AS_IT_IS, Adoption
 
 RecipeLike = Recipe | Mapping[str, Any] | None
 
@@ -64,7 +65,11 @@ class TieredStore(Queueing):
     # -- bring up -------------------------------------------------------------------------------
 
     def restore(
-        self, name: str, files: Sequence[str] | None = None, recipe: RecipeLike = None
+        self,
+        name: str,
+        files: Sequence[str] | None = None,
+        recipe: RecipeLike = None,
+        adoption: Adoption | None = None,
     ) -> Got:
         """Bring an artifact, or some of its files, up to the first tier.
 
@@ -76,6 +81,9 @@ class TieredStore(Queueing):
             Only these; all by default.
         recipe : Recipe or mapping, optional
             What it must have been made from; another recipe is not a hit.
+        adoption : Adoption, optional
+            What is done with data that has no manifest while it is brought up, as that of
+            `SourceFiles.tier` has none.
 
         Raises
         ------
@@ -84,7 +92,7 @@ class TieredStore(Queueing):
         """
         check_name(name)
         wanted = None if files is None else [check_file(f) for f in files]
-        return restore(self._chain, name, wanted, Recipe.of(recipe))
+        return restore(self._chain, name, wanted, Recipe.of(recipe), adoption or AS_IT_IS)
 
     def open_stream(self, name: str, file: str) -> BinaryIO:
         """Open one file for reading from start to end, each block verified before it is handed on.

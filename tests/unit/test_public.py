@@ -9,6 +9,7 @@ import tieredstore
 import tieredstore.testing
 
 PUBLIC = [
+    "Adoption",
     "ArtifactChanged",
     "ArtifactExists",
     "ArtifactNotFound",

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import ClassVar
 
 from tieredstore import leases
@@ -29,6 +30,7 @@ from tieredstore.manifest.artifact import HEAD, RECORDS, Head
 from tieredstore.manifest.names import RESERVED
 from tieredstore.manifest.records import BLOCK, FileRecord, Records
 from tieredstore.mounted import beneath, small
+from tieredstore.mounted.arrived import ArrivedBlocks
 from tieredstore.mounted.descriptor import DescriptorReader
 from tieredstore.mounted.litter import MountedLitter
 from tieredstore.mounted.marks import Held, Marks
@@ -37,7 +39,7 @@ from tieredstore.mounted.staged import Staged
 from tieredstore.mounted.versions import Versions
 from tieredstore.mounted.writing import StagedFolders, StagedWriter
 from tieredstore.notes import MAX_NOTE
-from tieredstore.pinned import Pinning, changed
+from tieredstore.pinned import BlockLog, Pinning, Remembering, changed
 from tieredstore.recordable import Recordable, Versioned
 
 _LOOKS = 3
@@ -292,7 +294,7 @@ class _PinnedFile(DescriptorReader):
             raise changed(self._place, self._file, now)
 
 
-class MountedStaging(Staging):
+class MountedStaging(Staging, Remembering):
     """A generation being moved to a mounted place."""
 
     any_order = True
@@ -316,6 +318,20 @@ class MountedStaging(Staging):
     def holds(self, file: FileRecord) -> bool:
         """See `Staging.holds`."""
         return self._folders().holds(file)
+
+    @property
+    def folder(self) -> Path:
+        """See `Remembering.folder`."""
+        return Path(self._staged.root, self._staged.path)
+
+    def arrived(self) -> BlockLog:
+        """See `Remembering.arrived`."""
+        return ArrivedBlocks(self._staged)
+
+    def reading(self, file: FileRecord) -> FileReader:
+        """See `Remembering.reading`."""
+        found = self._folders().begun(file)
+        return found if found is not None else self._folders().accepted(file)
 
     def _folders(self) -> StagedFolders:
         folders: StagedFolders | None = getattr(self._threads, "folders", None)

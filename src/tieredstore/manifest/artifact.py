@@ -24,6 +24,8 @@ HEAD: Final = ".tieredstore.json"
 RECORDS: Final = ".tieredstore.records"
 SHARDS: Final = ".tieredstore.shards"  # the index; what else begins so is of a packed copy too
 _GENERATION: Final = re.compile(r"[0-9a-z][0-9a-z-]{7,63}")
+# Stricter than what a head may say: a folder of somebody's own files must never look like one.
+GENERATED: Final = re.compile(r"\d{8}t\d{6}-[0-9a-f]{16}|adopted-[0-9a-f]{32}")
 _HEX128: Final = re.compile(r"[0-9a-f]{32}")
 
 

@@ -32,6 +32,7 @@ from tieredstore.mounted.descriptor import DescriptorReader, matches
 
 AREA: Final = RESERVED
 PARTIAL: Final = ".tieredstore.partial"
+ARRIVED: Final = "arrived"  # what is known of blocks whose files have no manifest
 _GOING: Final = "going-"
 _MANIFEST: Final = "manifest-"  # begins the name of what becomes a head or records
 _MEASURED: Final = f"{_MANIFEST}alone"
@@ -208,7 +209,8 @@ class Staged:
         with suppress(OSError), beneath.opened(self.open("")) as home:
             with suppress(OSError):
                 _remove_empty(home, "wip")
-            for name in [n for n in os.listdir(home) if n.startswith(_MANIFEST)]:
+            names = os.listdir(home)
+            for name in [n for n in names if n.startswith(_MANIFEST) or n == ARRIVED]:
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=home)
             with suppress(OSError), beneath.opened(self.open()) as files:

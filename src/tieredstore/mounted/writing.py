@@ -41,10 +41,14 @@ class StagedFolders:
         except FileNotFoundError:
             return None
 
+    def accepted(self, file: FileRecord) -> DescriptorReader:
+        """Open a file that lies in ``files``."""
+        return DescriptorReader(self._files.open_file(file.path))
+
     def holds(self, file: FileRecord) -> bool:
         """Whether a file lies in ``files`` and still is what it was when it was verified."""
         try:
-            reader = DescriptorReader(self._files.open_file(file.path))
+            reader = self.accepted(file)
         except FileNotFoundError:
             return False
         with reader:

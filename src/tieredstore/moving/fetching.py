@@ -8,17 +8,18 @@ manifest is noted.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from tieredstore.backend import FileSource, Readable
+from tieredstore.backend import FileSource, FileStat, Readable
 from tieredstore.errors import CorruptData, TieredStoreError, TierUnavailable, reason
 from tieredstore.manifest.artifact import SHARDS, Head
 from tieredstore.manifest.records import BLOCK, Block, FileRecord, Records, block_digest
 from tieredstore.manifest.shards import shard_name
 from tieredstore.moving.packed import PackedSource
+from tieredstore.pinned import PinnedSource
 from tieredstore.reporter import Reporter
 from tieredstore.workers import Watch, patience
 
@@ -30,7 +31,7 @@ class Copy:
     """One generation in one tier; no ``head``: unmanaged data; each read has a ``deadline``.
 
     ``records`` are needed to read from a copy that is packed. ``files`` are those that a partial
-    copy has; it is not asked for others.
+    copy has; it is not asked for others. ``seen`` says of unmanaged files which versions to read.
     """
 
     tier: str
@@ -40,6 +41,7 @@ class Copy:
     deadline: float = DEADLINE
     records: Records | None = None
     files: frozenset[str] | None = None
+    seen: Mapping[str, FileStat] = field(default_factory=dict)
 
     @property
     def packed(self) -> bool:
@@ -64,6 +66,8 @@ class Copy:
 
     def source(self) -> FileSource:
         """Its files, to read many of."""
+        if self.seen:
+            return PinnedSource(self.backend, self.seen)
         objects = self.backend.source(self.folder, self.head)
         if self.head is None or self.head.shards is None:
             return objects

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tieredstore.backend import FileReader, FileWriter
+from tieredstore.backend import FileReader, FileWriter, Staging
 from tieredstore.manifest.records import BLOCK, Block, FileRecord, block_digest, groups, pack_block
-from tieredstore.moving.fetching import Copies, views
+from tieredstore.moving.fetching import Copies
 from tieredstore.moving.packed import WINDOW
 
 RUN: Final = 32 << 20  # bytes of a large file that one task moves
@@ -52,6 +52,45 @@ class OpenFile:
     def counted(self, blocks: Sequence[Block]) -> int:
         """How many bytes of the artifact these blocks are."""
         return sum(b.length for b in blocks)
+
+    def pieces(self, run: list[Block]) -> Iterator[list[Block]]:
+        """A run, cut where blocks that have to be read end, and such that may be here begin."""
+        yield run
+
+    def begin(self, staging: Staging) -> None:
+        """Look what an earlier attempt has left of it, and open it for writing."""
+        if self.known and staging.resumes:
+            self.held = staging.holds(self.record)
+            if self.held:
+                return
+            self.begun = staging.staged(self.record)
+        self.write_to(staging)
+
+    def write_to(self, staging: Staging) -> None:
+        """Open it for writing; what is there stays only if it is this very file."""
+        self.writer = staging.create(self.record)
+        if self.begun is not None and not self.writer.continues(self.begun):
+            self.begun.close()
+            self.begun = None
+
+    def expected(self, blocks: list[Block]) -> list[Block] | None:
+        """Blocks with their digests, where these are known, so that what is here may be kept."""
+        return blocks if self.known else None
+
+    def note(self, blocks: list[Block]) -> None:
+        """Note in the staging that these blocks have been written to it."""
+
+    def here(self, blocks: list[Block]) -> None:
+        """Be told of blocks that have been written, and noted."""
+
+    def keep(self, blocks: list[Block]) -> None:
+        """Be told of blocks that an earlier attempt has left right."""
+
+    def whole(self) -> None:
+        """Be told that all of it is in the staging, before it is closed; raises if it is wrong."""
+
+    def end(self, error: BaseException | None) -> None:
+        """Be told that it is not moved any more, whole or not."""
 
     def fill(self, copies: Copies, blocks: list[Block], buffer: memoryview) -> bool:
         """Read verified blocks; false when they are damaged, and only being compared."""
@@ -149,9 +188,20 @@ def _cut(size: int) -> Iterator[Block]:
         yield Block(offset, min(BLOCK, size - offset), b"")
 
 
-def mismatch(blocks: list[Block], buffer: memoryview) -> Block | None:
-    """The first of these blocks that differs from its digest, or ``None``."""
-    for block, view in zip(blocks, views(blocks, buffer), strict=True):
-        if block_digest(view) != block.digest:
-            return block
-    return None
+def compared(
+    blocks: list[Block], buffer: memoryview
+) -> tuple[list[list[Block]], list[list[Block]]]:
+    """Runs of neighbouring blocks that the buffer has right, and runs of those that it has not."""
+    runs: tuple[list[list[Block]], list[list[Block]]] = ([], [])
+    last: list[list[Block]] | None = None
+    start = blocks[0].offset
+    for block in blocks:
+        view = buffer[block.offset - start : block.offset - start + block.length]
+        right = len(view) == block.length and block_digest(view) == block.digest
+        into = runs[0] if right else runs[1]
+        if into is last:
+            into[-1].append(block)
+        else:
+            into.append([block])
+        last = into
+    return runs

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from tieredstore.backend import FileWriter, Staging
 from tieredstore.errors import TieredStoreError, TierTimeout, cannot_write
 from tieredstore.manifest.records import BLOCK, Block, FileRecord, groups
 from tieredstore.moving.fetching import DEADLINE, Copies, Copy
-from tieredstore.moving.runs import RUN, Cut, OpenFile, Part, batches, mismatch
+from tieredstore.moving.runs import RUN, Cut, OpenFile, Part, batches, compared
 from tieredstore.reporter import Reporter
 from tieredstore.workers import Task, Watch, Workers, patience
 
@@ -141,7 +141,9 @@ class Transfer:
         self._stopped = lambda: workers.stopped
         try:
             workers.run(tasks)
-        except BaseException:
+        except BaseException as error:
+            for file in files:
+                file.end(error)
             if workers.settle(_SETTLE):
                 self._let_go(files)
             raise
@@ -184,7 +186,7 @@ class Transfer:
         if file.held:
             self._count_reused(file.counted(run))
         else:
-            for group in groups(run, self._at_once(file, run)):
+            for group in self._groups(file, run):
                 if self._stopped():
                     return
                 self._group(file, group)
@@ -193,6 +195,8 @@ class Transfer:
         with file.lock:
             file.left -= 1
             last = file.left == 0
+        if last:
+            file.whole()
         if last and not file.held:
             assert file.writer is not None
             self._on_target(file.writer.close)
@@ -207,11 +211,12 @@ class Transfer:
             if self._staging is None:
                 file.writer = _NoWriter()
             else:
-                self._on_target(partial(_begin, file, self._staging))
+                self._on_target(partial(file.begin, self._staging))
 
     def _let_go(self, files: Sequence[OpenFile]) -> None:
         self._copies.close()
         for file in files:
+            file.end(None)
             if file.begun is not None:
                 file.begun.close()
             if file.writer is not None and file.left:
@@ -223,25 +228,36 @@ class Transfer:
         piece = 0 if self._staging is None else self._staging.piece(file.record.size)
         return piece or max(file.at_once, self._copies.request)
 
+    def _groups(self, file: OpenFile, run: list[Block]) -> Iterator[list[Block]]:
+        """The blocks of a run that are read, and written, together."""
+        for piece in file.pieces(run):
+            yield from groups(piece, self._at_once(file, piece))
+
     def _at_once(self, file: OpenFile, run: list[Block]) -> int:
         """The same for one run: a block, which stays in a core's cache, where that may be."""
         size = self._request(file)
-        if file.begun is None and len(run) > 1 and size == self._copies.request:
+        here = file.begun is not None and file.expected(run) is not None
+        if not here and len(run) > 1 and size == self._copies.request:
             return BLOCK if self._copies.expect(file.record, run) else size
         return size
 
     # -- bytes ----------------------------------------------------------------------------------
 
     def _group(self, file: OpenFile, blocks: list[Block]) -> None:
+        lacking = [blocks] if file.begun is None else self._reuse(file, blocks)
+        for some in lacking:
+            self._fetch(file, some)
+
+    def _fetch(self, file: OpenFile, blocks: list[Block]) -> None:
         start, size = blocks[0].offset, sum(b.length for b in blocks)
         buffer = self._buffer(size)
-        if file.begun is not None and self._reuse(file, blocks, buffer):
-            return
         if not file.fill(self._copies, blocks, buffer):
             return  # damaged everywhere, and only being compared
         assert file.writer is not None
         writer = file.writer
         self._on_target(lambda: writer.write(start, buffer))
+        self._on_target(lambda: file.note(blocks))
+        file.here(blocks)
         moved = file.counted(blocks)
         with self._lock:
             self.moved.size += moved
@@ -253,14 +269,20 @@ class Transfer:
             whole = self._buffers.whole = bytearray(size)
         return memoryview(whole)[:size]
 
-    def _reuse(self, file: OpenFile, blocks: list[Block], buffer: memoryview) -> bool:
+    def _reuse(self, file: OpenFile, blocks: list[Block]) -> list[list[Block]]:
+        """Keep what an earlier attempt has left right; runs of the blocks that it has not."""
         assert file.begun is not None
-        begun = file.begun
+        begun, expected = file.begun, file.expected(blocks)
+        if expected is None:
+            return [blocks]
+        buffer = self._buffer(sum(b.length for b in blocks))
         got = self._on_target(lambda: begun.readinto(blocks[0].offset, buffer))
-        if got != len(buffer) or mismatch(blocks, buffer) is not None:
-            return False
-        self._count_reused(file.counted(blocks))
-        return True
+        found, lacking = compared(expected, buffer[:got])
+        for run in found:
+            file.keep(run)
+            self._count_reused(file.counted(run))
+        asked = {block.offset: block for block in blocks}
+        return [[asked[block.offset] for block in run] for run in lacking]
 
     def _count_reused(self, size: int) -> None:
         with self._lock:
@@ -296,16 +318,3 @@ def _ended() -> bool:
 
 def _path(file: OpenFile) -> str:
     return file.record.path
-
-
-def _begin(file: OpenFile, staging: Staging) -> None:
-    """Look what an earlier attempt has left of a file, and open it for writing."""
-    if file.known and staging.resumes:
-        file.held = staging.holds(file.record)
-        if file.held:
-            return
-        file.begun = staging.staged(file.record)
-    file.writer = staging.create(file.record)
-    if file.begun is not None and not file.writer.continues(file.begun):
-        file.begun.close()
-        file.begun = None

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from tieredstore.backend import Publishable, Readable
+from tieredstore.backend import FileStat, Publishable, Readable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import ConfigError, ManifestError, TieredStoreError, reason
 from tieredstore.limits import NO_LIMITS, Space
@@ -20,6 +20,7 @@ from tieredstore.manifest.artifact import Head, Recipe
 from tieredstore.manifest.names import Layout
 from tieredstore.manifest.records import Records
 from tieredstore.moving.fetching import Copy
+from tieredstore.pinned import look
 from tieredstore.workers import patience, within
 
 WHOLE, PARTIAL, UNMANAGED = "whole", "partial", "unmanaged"
@@ -131,7 +132,9 @@ class Tier:
                 if found is not None:
                     state = PARTIAL if found.partial else WHOLE
                     located = Located(self, state, place, found.head, found.tag)
-                    grown = None if found.head.recipe else self.unmanaged(name, files)
+                    grown = None
+                    if found.head.recipe is None and isinstance(self.backend, LocalBackend):
+                        grown = self.unmanaged(name, files)
                     return grown or located
         except ManifestError as error:
             return Located(self, DAMAGED, folder, detail=str(error))
@@ -144,9 +147,14 @@ class Tier:
 
         An old folder holds other things too: only files that are named are taken from there.
         """
-        if not self.adopt or not isinstance(self.backend, LocalBackend):
+        if not self.adopt:
             return None
         folder = self.layout.folder(name)
+        if not isinstance(self.backend, LocalBackend):
+            seen = look(self.backend, folder, files)
+            start = f"{folder}/" if folder else ""
+            names = tuple(f.path.removeprefix(start) for f in seen)
+            return Located(self, UNMANAGED, folder, files=names, seen=tuple(seen)) if seen else None
         old = self.layout.old_folders(name) if files is not None else []
         for place in (folder, *old):
             with suppress(TieredStoreError):
@@ -177,6 +185,8 @@ class Located:
         Why it is damaged or unreachable.
     files : tuple of str
         Of unmanaged data: what would be taken.
+    seen : tuple of FileStat
+        The same, as a place says that is not mounted: in which version each was seen.
     expires : float or None
         When its first file may be deleted by others, seconds since 1970; told by `status` only,
         of places where that happens.
@@ -189,6 +199,7 @@ class Located:
     tag: str | None = None
     detail: str = ""
     files: tuple[str, ...] = ()
+    seen: tuple[FileStat, ...] = ()
     expires: float | None = None
 
     @property
@@ -227,7 +238,10 @@ class Located:
     def copy(self, records: Records | None = None) -> Copy:
         """The same, as something to move files from; a packed one needs its records for that."""
         tier = self.tier
-        return Copy(tier.name, tier.backend, self.folder, self.head, tier.deadline, records)
+        seen = dict(zip(self.files, self.seen, strict=False))
+        return Copy(
+            tier.name, tier.backend, self.folder, self.head, tier.deadline, records, seen=seen
+        )
 
     def serves(self, recipe: Recipe | None) -> bool:
         """Whether this is what was asked for; an unknown recipe is accepted, and said so."""

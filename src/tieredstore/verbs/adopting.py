@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tieredstore.backend import Readable
+from tieredstore.backend import FileStat, Readable
 from tieredstore.backends.local import LocalBackend
 from tieredstore.errors import CorruptData
 from tieredstore.manifest.artifact import canonical, digest128
@@ -17,6 +17,7 @@ from tieredstore.manifest.records import FileRecord, Records, head_of
 from tieredstore.mounted.filled import put_manifest
 from tieredstore.moving.fetching import Copy
 from tieredstore.moving.transfer import Transfer
+from tieredstore.pinned import tag_of
 
 
 def unmanaged_records(backend: Readable, folder: str, files: Sequence[str]) -> list[FileRecord]:
@@ -33,6 +34,33 @@ def adopted_generation(files: Sequence[FileRecord]) -> str:
     """The generation of data that is adopted as it lies."""
     known = sorted([f.path, f.size, f.mtime_ns] for f in files)
     return f"adopted-{digest128(canonical(known))}"
+
+
+def seen_generation(place: str, seen: Sequence[FileStat], files: Sequence[str]) -> str:
+    """The generation of files that lie elsewhere, each in the version that was seen.
+
+    What the place names by its content is the same in every place, and at every commit.
+    """
+    known: list[list[object]] = []
+    for file, stat in zip(files, seen, strict=True):
+        named_by_content = bool(stat.digest) and stat.digest.endswith(f":{stat.tag}")
+        where = "" if named_by_content else place
+        known.append([where, file, stat.size, tag_of(stat)])
+    return f"adopted-{digest128(canonical(sorted(known, key=repr)))}"
+
+
+def seen_records(seen: Sequence[FileStat], files: Sequence[str]) -> list[FileRecord]:
+    """The same as records without blocks."""
+    check_files(files)
+    return [
+        FileRecord(file, stat.size, stat.mode & 0o777, stat.mtime_ns, sha256=_sha256(stat))
+        for file, stat in zip(files, seen, strict=True)
+    ]
+
+
+def _sha256(stat: FileStat) -> str | None:
+    kind, _, digits = stat.digest.partition(":")
+    return digits if kind == "sha256" else None
 
 
 def adopt_in_place(backend: LocalBackend, folder: str, files: Sequence[str]) -> None:

@@ -38,21 +38,27 @@ from tieredstore.tiers.got import Got
 from tieredstore.tiers.tier import DAMAGED, PARTIAL, UNMANAGED, UNREACHABLE, Located, Tier
 from tieredstore.verbs.adopting import adopt_in_place
 from tieredstore.verbs.populating import Populating
-from tieredstore.verbs.unmanaged import bring_unmanaged
+from tieredstore.verbs.unmanaged import AS_IT_IS, Adoption, bring_unmanaged
 from tieredstore.workers import together, within
 
 _TRIES: Final = 5
 
 
-def restore(chain: Chain, name: str, files: Sequence[str] | None, recipe: Recipe | None) -> Got:
+def restore(
+    chain: Chain,
+    name: str,
+    files: Sequence[str] | None,
+    recipe: Recipe | None,
+    adoption: Adoption = AS_IT_IS,
+) -> Got:
     """See `TieredStore.restore`."""
-    got = chain.first.hit(name, files, recipe)
+    got = None if adoption.replace else chain.first.hit(name, files, recipe)
     if got is None:
         with closing(Populating(chain, name, files)) as populating, ExitStack() as lease:
             chain = lease.enter_context(chain.working_on(chain.tiers[0], name, "restore"))
-            got = chain.first.hit(name, files, recipe)
+            got = None if adoption.replace else chain.first.hit(name, files, recipe)
             if got is None:
-                restoration = Restoration(chain, name, files, recipe)
+                restoration = Restoration(chain, name, files, recipe, adoption)
                 got = restoration.run(populating)
                 lease.close()  # who waits for it finds in the first tier now what it needs
                 restoration.populate(got, populating)
@@ -65,8 +71,14 @@ class Restoration:
     """One restore; state of its own, so that two never share any."""
 
     def __init__(
-        self, chain: Chain, name: str, files: Sequence[str] | None, recipe: Recipe | None
+        self,
+        chain: Chain,
+        name: str,
+        files: Sequence[str] | None,
+        recipe: Recipe | None,
+        adoption: Adoption = AS_IT_IS,
     ) -> None:
+        self._adoption = adoption
         self._chain = chain
         self._first = chain.first
         self._name = name
@@ -235,7 +247,7 @@ class Restoration:
             self._name, chosen.tier.name, f"{chosen.tier.backend.place}/{chosen.folder}"
         )
         if chosen.state == UNMANAGED:
-            bring_unmanaged(self._chain, self._name, chosen, self._found)
+            bring_unmanaged(self._chain, self._name, chosen, self._found, self._adoption)
             return self._finish(chosen)
         assert chosen.head is not None
         self._first.check_free(self._name)

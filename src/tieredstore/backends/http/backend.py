@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from tieredstore.backend import FileReader, FileSource, FileStat, FoundHead, Readable
 from tieredstore.backends.http.answer import PARTIAL, Answer, Version
 from tieredstore.backends.http.client import Client
+from tieredstore.backends.http.flow import FlowingHttpReader
 from tieredstore.backends.http.reader import (
     HttpReader,
     HttpSource,
@@ -77,7 +78,7 @@ class HttpBackend(Readable, Pinning):
         """See `Pinning.open_pinned`; without a request, every answer is compared."""
         is_etag = file.tag.startswith(('"', "W/"))
         etag, modified = (file.tag, "") if is_etag else ("", file.tag)
-        return HttpReader(self._client, file.path, Version(file.size, etag, modified))
+        return FlowingHttpReader(self._client, file.path, Version(file.size, etag, modified))
 
     def takes_ranges(self, path: str) -> bool:
         """Whether the server answers a range of a file with that range alone."""

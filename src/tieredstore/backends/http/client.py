@@ -51,7 +51,7 @@ class Client:
         self._root = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
         self._origin = _origin(self._root)
         self._headers = {**_basic(parts), **_checked(headers)}
-        self._timeout = timeout
+        self.timeout = timeout
         self._retry_for = retry_for
         self._idle: list[requests.Session] = []
         self._process = os.getpid()
@@ -89,7 +89,7 @@ class Client:
         from requests import RequestException
         from urllib3.exceptions import HTTPError
 
-        attempts = Attempts(self._timeout, self._retry_for, _LONGEST_PAUSE)
+        attempts = Attempts(self.timeout, self._retry_for, _LONGEST_PAUSE)
         kind: type[TierUnavailable]
         while True:
             try:
@@ -99,7 +99,7 @@ class Client:
             except (RequestException, HTTPError, ConnectionError, TimeoutError) as error:
                 if isinstance(error, TieredStoreError):
                     raise
-                why, after = failure(error, self._timeout), 0.0
+                why, after = failure(error, self.timeout), 0.0
                 kind = TierTimeout if _is_timeout(error) else TierUnavailable
                 if not _worth_retrying(error):
                     raise TierUnavailable(f"{self.where(path)}: {why}") from None

@@ -7,6 +7,7 @@ are never mixed.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from tieredstore.backends.http.client import Client, Exchange
 from tieredstore.errors import ArtifactChanged, TierUnavailable
 
 _HEAD_REFUSED: Final = frozenset({400, 401, 403, 405, 501})
+_LINGERS: Final = 0.5  # seconds that a stream waits for who reads on where it is
 _KEPT: Final = 1024  # files of one copy whose version is remembered
 
 
@@ -83,9 +85,7 @@ class HttpReader(FileReader):
 
     def _range(self, offset: int, view: memoryview) -> int | None:
         """One range; ``None`` where the server answers with the whole file."""
-        headers = {"Range": f"bytes={offset}-{offset + len(view) - 1}"}
-        if self._version is not None and self._version.strong:
-            headers["If-Range"] = self._version.etag
+        headers = self.range_headers(offset, len(view))
 
         def take(answer: Answer) -> int | None:
             if answer.status == OK:
@@ -104,6 +104,18 @@ class HttpReader(FileReader):
                 self._stream = self._stream or _Stream(self._client, self._path, self.agree)
         return got
 
+    @property
+    def streams(self) -> bool:
+        """Whether the server has answered a range with the whole file."""
+        return self._stream is not None
+
+    def range_headers(self, offset: int, size: int) -> dict[str, str]:
+        """How a range of this version is asked for."""
+        headers = {"Range": f"bytes={offset}-{offset + size - 1}"}
+        if self._version is not None and self._version.strong:
+            headers["If-Range"] = self._version.etag
+        return headers
+
     def _all(self, answer: Answer, offset: int, view: memoryview) -> int | None:
         """A whole file that was asked for whole; ``None`` where only a part of it was."""
         size = self.agree(answer).size
@@ -118,13 +130,14 @@ class HttpReader(FileReader):
             raise TierUnavailable(f"{answer.where}: no byte {offset}, says the server, of {size}")
         return 0
 
-    def _take(self, answer: Answer, offset: int, view: memoryview) -> int:
-        size, given = self.agree(answer).size, answer.range()
-        wanted = None if size is None else (offset, min(offset + len(view), size), size)
-        if wanted is None or given is None or (*given[:2], size) != wanted:
+    def check_range(self, answer: Answer, offset: int, size: int) -> int:
+        """Refuse an answer that is not the range that was asked for; how long it is."""
+        whole, given = self.agree(answer).size, answer.range()
+        wanted = None if whole is None else (offset, min(offset + size, whole), whole)
+        if wanted is None or given is None or (*given[:2], whole) != wanted:
             said = answer.header("Content-Range")[:60]
             raise TierUnavailable(
-                f"{answer.where}: bytes {offset} to {offset + len(view)} were asked for, "
+                f"{answer.where}: bytes {offset} to {offset + size} were asked for, "
                 f"the answer says {said or 'no range'!r}"
             )
         length = wanted[1] - offset
@@ -132,6 +145,10 @@ class HttpReader(FileReader):
             raise TierUnavailable(
                 f"{answer.where}: {answer.length()} bytes for a range of {length}"
             )
+        return length
+
+    def _take(self, answer: Answer, offset: int, view: memoryview) -> int:
+        length = self.check_range(answer, offset, len(view))
         check_length(answer.fill(view[:length]), length)
         if answer.length() is None and answer.read(1):
             raise TierUnavailable(f"{answer.where}: more bytes than the range of {length}")
@@ -154,6 +171,7 @@ class _Stream:
         self._busy = False
         self._open: tuple[Exchange, Answer] | None = None
         self._at = 0
+        self._since = time.monotonic()
         self._size: int | None = None
 
     def readinto(self, offset: int, view: memoryview) -> int:
@@ -164,16 +182,20 @@ class _Stream:
     def _turn(self, offset: int) -> Iterator[None]:
         with self._free:
             self._waiting.append(offset)
-            while self._busy or self._next() != offset:
-                self._free.wait()
+            while self._busy or self._next() != offset or self._early(offset):
+                self._free.wait(_LINGERS)
             self._waiting.remove(offset)
             self._busy = True
         try:
             yield
         finally:
             with self._free:
-                self._busy = False
+                self._busy, self._since = False, time.monotonic()
                 self._free.notify_all()
+
+    def _early(self, offset: int) -> bool:
+        """Whether somebody may still come for what lies before: what is passed over is lost."""
+        return offset > self._at and time.monotonic() - self._since < _LINGERS
 
     def _next(self) -> int:
         ahead = [offset for offset in self._waiting if offset >= self._at]
