@@ -10,6 +10,8 @@
     ├── ChunksFailed            RuntimeError chunks that could not be made, or are missing
     ├── MergeError              ValueError   outputs that cannot become one
     ├── MetaError               ValueError   a meta.pkl that is no plain data
+    ├── ArchiveError            ValueError   an archive that is damaged, or holds what is refused
+    ├── VerificationFailed      ValueError   files that are not what a specification says
     ├── SourceError             OSError      an input that cannot be had, or is another one
     ├── CacheError              OSError      a cache of `datasets` that cannot be built or used
     │   └── FieldMissing                     the data file has no field of that name
@@ -59,6 +61,14 @@ class MergeError(PrepError, ValueError):
 
 class MetaError(PrepError, ValueError):
     """A ``meta.pkl`` that is damaged, too large, or more than plain data."""
+
+
+class ArchiveError(PrepError, ValueError):
+    """An archive is damaged, too large, or holds what is refused; the message names the member."""
+
+
+class VerificationFailed(PrepError, ValueError):
+    """Files are not what a specification says of them."""
 
 
 class SourceError(PrepError, OSError):

@@ -50,6 +50,7 @@ from tieredstore.tiers.verifying import Repair, Verified
 from tieredstore.verbs.building import Build
 from tieredstore.verbs.filling import Filling
 from tieredstore.verbs.flushing import Flushed
+from tieredstore.verbs.measured import StageWriter
 from tieredstore.verbs.promoting import TierOutcome
 from tieredstore.verbs.recording import SharedRecord
 from tieredstore.verbs.unmanaged import Adoption
@@ -90,6 +91,7 @@ __all__ = [
     "SourceFile",
     "SourceFiles",
     "Space",
+    "StageWriter",
     "Terminated",
     "Tier",
     "TierOutcome",

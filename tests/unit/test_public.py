@@ -42,6 +42,7 @@ PUBLIC = [
     "SourceFile",
     "SourceFiles",
     "Space",
+    "StageWriter",
     "Terminated",
     "Tier",
     "TierOutcome",
