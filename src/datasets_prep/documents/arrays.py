@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Final
 
-from datasets_prep.documents.pieces import Bad, Batch, Files, Part, text_of
+from datasets_prep.documents.pieces import Batch, Files, Part, text_of
 from datasets_prep.errors import SourceError
 
 MAX_ELEMENT: Final = 256 << 20  # characters
@@ -19,8 +19,9 @@ def read(source: Files, part: Part, column: str) -> Iterator[Batch]:
     """The documents of a file; where one is not to be used, the line is named."""
     batch, before = Batch(), 0
     with source.open(part.path) as file:
-        for found in _Elements(file, part.path).documents(column):
-            batch.add(found)
+        for line, row in Elements(file, part.path).rows():
+            where = f"{part.path}: line {line}"
+            batch.add(text_of(row, column, lambda where=where: where))  # type: ignore[misc]
             if batch.full:
                 before, batch.size = file.tell(), file.tell() - before
                 yield batch
@@ -29,8 +30,16 @@ def read(source: Files, part: Part, column: str) -> Iterator[Batch]:
     yield batch
 
 
-class _Elements:
-    """The elements of an array, as the file is read; what has been used is dropped."""
+class Elements:
+    """The elements of an array, as the file is read; what has been used is dropped.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        JSON in UTF-8.
+    path : str
+        How messages call it.
+    """
 
     def __init__(self, file: BinaryIO, path: str) -> None:
         self._file = file
@@ -42,31 +51,69 @@ class _Elements:
         self._counted = 0
         self._ended = False
 
-    def documents(self, column: str) -> Iterator[str | Bad]:
-        """The document of each element."""
+    def rows(self, field: Sequence[str] = ()) -> Iterator[tuple[int, object]]:
+        """Each element, with the line that it begins in.
+
+        Parameters
+        ----------
+        field : sequence of str
+            Where the array stands: keys from the outermost object inwards; by default it is all
+            there is. Values before it are read one at a time; what comes after it is not read.
+
+        Raises
+        ------
+        SourceError
+            For what is no such array, with the line.
+        """
+        for name in field:
+            self._enter(name)
         if self._next() != "[":
-            raise self._error("expected an array of objects, '['")
+            within = f" in {'.'.join(field)}" if field else ""
+            raise self._error(f"expected an array of objects{within}, '['")
         self._at += 1
         if self._next() == "]":
             self._at += 1
         else:
-            yield from self._all(column)
-        if self._next():
+            yield from self._all()
+        if not field and self._next():
             raise self._error("something stands after the array's end")
 
-    def _all(self, column: str) -> Iterator[str | Bad]:
+    def _all(self) -> Iterator[tuple[int, object]]:
         while True:
             self._next()
-            where = f"{self._path}: line {self._line()}"
-            row = self._element()
-            yield text_of(row, column, lambda where=where: where)  # type: ignore[misc]
-            after = self._next()
+            line = self._line()
+            yield line, self._element()
+            if self._another("]", "an element"):
+                continue
+            return
+
+    def _enter(self, name: str) -> None:
+        """Go to the value of a key in an object."""
+        if self._next() != "{":
+            raise self._error(f"expected an object with {name!r}, '{{'")
+        self._at += 1
+        if self._next() == "}":
+            raise self._error(f"has no field {name!r}")
+        while True:
+            self._next()
+            key = self._element()
+            if self._next() != ":":
+                raise self._error("expected ':' after a key")
             self._at += 1
-            if after == "]":
+            self._next()
+            if key == name:
                 return
-            if after != ",":
-                self._at -= 1
-                raise self._error("expected ',' or ']' after an element")
+            self._element()
+            if not self._another("}", "a value"):
+                raise self._error(f"has no field {name!r}")
+
+    def _another(self, end: str, what: str) -> bool:
+        """Whether a comma follows, and not the end."""
+        after = self._next()
+        if after not in {",", end} or not after:
+            raise self._error(f"expected ',' or {end!r} after {what}")
+        self._at += 1
+        return after == ","
 
     def _element(self) -> object:
         decoder = json.JSONDecoder()
