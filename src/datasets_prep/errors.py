@@ -12,6 +12,7 @@
     ├── MetaError               ValueError   a meta.pkl that is no plain data
     ├── ArchiveError            ValueError   an archive that is damaged, or holds what is refused
     ├── VerificationFailed      ValueError   files that are not what a specification says
+    ├── DownloadError           OSError      a download that cannot be begun, or ended
     ├── SourceError             OSError      an input that cannot be had, or is another one
     ├── CacheError              OSError      a cache of `datasets` that cannot be built or used
     │   └── FieldMissing                     the data file has no field of that name
@@ -69,6 +70,10 @@ class ArchiveError(PrepError, ValueError):
 
 class VerificationFailed(PrepError, ValueError):
     """Files are not what a specification says of them."""
+
+
+class DownloadError(PrepError, OSError):
+    """A download that cannot be begun, or does not come to its end."""
 
 
 class SourceError(PrepError, OSError):
