@@ -7,27 +7,21 @@ group's digest compared, so that what is published has been read once as readers
 
 from __future__ import annotations
 
-import io
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import xxhash
-
 from datasets_prep.errors import MergeError
+from datasets_prep.rowgroups import Digest, compare, digest, opened
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
 _PIECE: Final = 8 << 20  # bytes of decoded columns
-_BUFFER: Final = 1 << 20  # bytes of a column that are read at once
-_READERS: Final = 2
 _AHEAD: Final = 1  # pieces read before they are written
 
 
@@ -57,13 +51,13 @@ def concatenate(sources: Sequence[Path], target: Path) -> int:
 
     try:
         schema, options = _checked(sources)
-        digests: list[tuple[int, str]] = []
+        digests: list[Digest] = []
         with pq.ParquetWriter(target, schema, **options) as writer:
-            for piece, digest in _read_ahead(sources, schema):
-                digests.append((piece.num_rows, digest))
+            for piece, read in _read_ahead(sources, schema):
+                digests.append(read)
                 writer.write_table(piece, row_group_size=max(1, piece.num_rows))
                 pa.default_memory_pool().release_unused()
-        _compare(target, digests)
+        compare(target, digests)
     except pa.ArrowException as error:
         raise MergeError(f"{target.name}: {' '.join(str(error).split())}") from error
     return sum(rows for rows, _ in digests)
@@ -76,10 +70,10 @@ def _checked(sources: Sequence[Path]) -> tuple[pa.Schema, dict[str, Any]]:
     """
     import pyarrow as pa
 
-    with _opened(sources[0]) as file:
+    with opened(sources[0]) as file:
         schema, options = file.schema_arrow, _compression(file)
     for path in sources[1:]:
-        with _opened(path) as file:
+        with opened(path) as file:
             other = file.schema_arrow
         same = other.names == schema.names
         try:
@@ -92,16 +86,6 @@ def _checked(sources: Sequence[Path]) -> tuple[pa.Schema, dict[str, Any]]:
                 f"make the chunks that differ again"
             )
     return schema, options
-
-
-def _opened(path: Path) -> pq.ParquetFile:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
-    except (pa.ArrowException, OSError) as error:
-        raise MergeError(f"{path}: no Parquet file: {' '.join(str(error).split())}") from None
 
 
 def _compression(file: pq.ParquetFile) -> dict[str, Any]:
@@ -119,7 +103,7 @@ def _pieces(sources: Sequence[Path]) -> Iterator[pa.Table]:
     import pyarrow as pa
 
     for path in sources:
-        with _opened(path) as file:
+        with opened(path) as file:
             for number in range(file.metadata.num_row_groups):
                 group = file.metadata.row_group(number)
                 if group.total_byte_size <= 2 * _PIECE:
@@ -130,12 +114,12 @@ def _pieces(sources: Sequence[Path]) -> Iterator[pa.Table]:
                     yield pa.Table.from_batches([batch])
 
 
-def _read_ahead(sources: Sequence[Path], schema: pa.Schema) -> Iterator[tuple[pa.Table, str]]:
+def _read_ahead(sources: Sequence[Path], schema: pa.Schema) -> Iterator[tuple[pa.Table, Digest]]:
     """The pieces and their digests, the next read by a thread while one is written."""
-    ready: queue.Queue[tuple[pa.Table, str] | BaseException | None] = queue.Queue(_AHEAD)
+    ready: queue.Queue[tuple[pa.Table, Digest] | BaseException | None] = queue.Queue(_AHEAD)
     ended = threading.Event()
 
-    def put(item: tuple[pa.Table, str] | BaseException | None) -> None:
+    def put(item: tuple[pa.Table, Digest] | BaseException | None) -> None:
         while not ended.is_set():
             with suppress(queue.Full):
                 ready.put(item, timeout=0.1)
@@ -145,7 +129,7 @@ def _read_ahead(sources: Sequence[Path], schema: pa.Schema) -> Iterator[tuple[pa
         try:
             for piece in _pieces(sources):
                 fitting = piece if piece.schema.equals(schema) else piece.cast(schema)
-                put((fitting, _digest(fitting)))
+                put((fitting, digest(fitting)))
                 del piece, fitting
                 if ended.is_set():
                     return
@@ -161,51 +145,3 @@ def _read_ahead(sources: Sequence[Path], schema: pa.Schema) -> Iterator[tuple[pa
             yield item
     finally:
         ended.set()
-
-
-def _digest(piece: pa.Table) -> str:
-    """A digest of the values, not of how they happen to lie in memory or in the file."""
-    import pyarrow as pa
-
-    if any(column.num_chunks > 1 for column in piece.columns):
-        piece = piece.combine_chunks()
-    sink = _Digesting()
-    with pa.ipc.new_stream(pa.PythonFile(sink, "w"), piece.schema) as stream:
-        stream.write_table(piece)
-    return sink.digest.hexdigest()
-
-
-class _Digesting(io.RawIOBase):
-    """A file that keeps nothing but a digest of what is written to it."""
-
-    def __init__(self) -> None:
-        self.digest = xxhash.xxh3_128()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        return len(data)
-
-
-def _compare(target: Path, digests: Sequence[tuple[int, str]]) -> None:
-    """Read back what was written, on two processors, and compare it with what was read."""
-    with _opened(target) as file:
-        found = file.metadata.num_row_groups
-    if found != len(digests):
-        raise MergeError(f"{target.name}: {found} row groups written, expected {len(digests)}")
-    with ThreadPoolExecutor(_READERS) as pool:
-        shares = [range(first, found, _READERS) for first in range(_READERS)]
-        list(pool.map(partial(_compare_some, target, digests), shares))
-
-
-def _compare_some(target: Path, digests: Sequence[tuple[int, str]], numbers: Iterable[int]) -> None:
-    with _opened(target) as file:
-        for number in numbers:
-            piece = file.read_row_group(number, use_threads=False)
-            if (piece.num_rows, _digest(piece)) != digests[number]:
-                raise MergeError(
-                    f"{target.name}: row group {number} was written otherwise than it was read; "
-                    f"merge again, and suspect the disk or the memory"
-                )
