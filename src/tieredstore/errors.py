@@ -28,7 +28,7 @@ Every error also inherits the builtin that a caller would catch, and carries a s
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -64,9 +64,19 @@ class UnsafePath(TieredStoreError, PermissionError):
 
 
 class ArtifactNotFound(TieredStoreError, FileNotFoundError):
-    """No tier can serve the artifact; the message lists what each tier said."""
+    """No tier can serve the artifact; the message lists what each tier said.
+
+    Attributes
+    ----------
+    why : mapping
+        The same, by tier.
+    """
 
     kind = "not-found"
+
+    def __init__(self, message: str, why: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.why = dict(why or {})
 
 
 class NoSuchFile(TieredStoreError, FileNotFoundError):

@@ -91,8 +91,9 @@ class Chain:
         self, name: str, located: Sequence[Located], why: Mapping[str, str]
     ) -> ArtifactNotFound:
         """The error that says what each tier answered."""
-        said = []
-        for where in located:
-            detail = why.get(where.tier.name) or where.detail or where.state
-            said.append(f"{where.tier.name}: {detail}")
-        return ArtifactNotFound(f"{name}: no tier can serve it ({'; '.join(said)})")
+        said = {
+            where.tier.name: why.get(where.tier.name) or where.detail or where.state
+            for where in located
+        }
+        listed = "; ".join(f"{tier}: {detail}" for tier, detail in said.items())
+        return ArtifactNotFound(f"{name}: no tier can serve it ({listed})", said)
