@@ -32,6 +32,11 @@ class Keeping:
         self._chain = Chain.of(tiers, reporter or SILENT)
 
     @property
+    def chain(self) -> Chain:
+        """The chain, for what works on it and is no verb."""
+        return self._chain
+
+    @property
     def tiers(self) -> tuple[Tier, ...]:
         """The tiers in the order of the chain."""
         return self._chain.tiers

@@ -136,7 +136,7 @@ class LocalBackend(Readable, Publishable, Leasable, Recordable, Pinning, Mounted
                 continue  # absent, or completed by somebody else between the two looks
             if mark.kind == "filling":
                 return None
-            with suppress(OSError), self._publishing(folder):
+            with suppress(OSError), self.publishing(folder):
                 self.mount.complete(folder)
         return None
 
@@ -181,8 +181,10 @@ class LocalBackend(Readable, Publishable, Leasable, Recordable, Pinning, Mounted
         self, staged: Staged, folder: str, head: Head, records: Records, expected: Expected
     ) -> None:
         """Publish a staged folder; what replaces what is checked under the publish lock."""
-        with self._publishing(folder):
+        with self.publishing(folder):
             if expected is not ANY_HEAD:
+                with suppress(OSError):
+                    self.mount.complete(folder)  # what has been written there file by file counts
                 found = None
                 with suppress(ValueError):
                     found = self.mount.hold(folder)
@@ -196,11 +198,12 @@ class LocalBackend(Readable, Publishable, Leasable, Recordable, Pinning, Mounted
 
     def mend(self, staged: Staged, folder: str, head: Head, records: Records) -> None:
         """Put staged files in the stead of damaged ones, see `Mount.mend`."""
-        with self._publishing(folder):
+        with self.publishing(folder):
             self.mount.mend(staged, folder, head, records)
 
     @contextmanager
-    def _publishing(self, folder: str) -> Iterator[None]:
+    def publishing(self, folder: str) -> Iterator[None]:
+        """Hold the lock under which what lies at ``folder`` is changed, where it can be had."""
         with ExitStack() as stack:
             with suppress(OSError):  # without it, what is published is whole all the same
                 lock = self._lease(f"{folder}.publish", _PUBLISH_WAIT, lambda _: None)
@@ -209,14 +212,14 @@ class LocalBackend(Readable, Publishable, Leasable, Recordable, Pinning, Mounted
 
     def remove(self, folder: str, head: Head) -> None:
         """See `Publishable.remove`."""
-        with self._publishing(folder):
+        with self.publishing(folder):
             place = self.mount.retire(folder, head.generation)
         if place is not None:
             self.mount.delete(place)
 
     def set_aside(self, folder: str, head: Head) -> str:
         """See `Publishable.set_aside`."""
-        with self._publishing(folder):
+        with self.publishing(folder):
             place = self.mount.retire(folder, head.generation, "damaged")
         return os.path.join(self.place, place) if place else "(it was gone already)"
 

@@ -33,7 +33,7 @@ def temporary(prefix: str) -> str:
 def lives(name: str) -> bool | None:
     """Whether the process that gave this name lives; ``None`` where that cannot be known here."""
     found = _OWNER.search(name)
-    if found is None or found[1] == _UNKNOWN or found[1] != _machine():
+    if found is None or found[1] == _UNKNOWN or found[1] != machine():
         return None
     pid = int(found[2])
     started = _started(pid)
@@ -134,10 +134,10 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXE
 
 @lru_cache(maxsize=1)
 def _owner(pid: int) -> str:
-    return f"{_machine()}.{pid}.{_started(pid) or 0}"
+    return f"{machine()}.{pid}.{_started(pid) or 0}"
 
 
-def _machine() -> str:
+def machine() -> str:
     """The machine, since it was started, and the processes that are seen from here."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:

@@ -47,7 +47,7 @@ def lay_mark(area: int, fd: int, marks: Marks, mark: Pending) -> bool:
             os.unlink(marks.pending, dir_fd=fd)
     for _ in range(_TRIES):
         entries = pending_entries(fd, marks)
-        if mark.entry in entries or (not entries and _lay_new(area, fd, marks, mark)):
+        if mark.entry in entries or (not entries and lay_new(area, fd, marks, mark)):
             return True
         if any(e.startswith("publishing-") for e in entries):
             return False
@@ -63,7 +63,8 @@ def _write_entry(area: int, folder: str, mark: Pending) -> None:
         beneath.syncfs(made)
 
 
-def _lay_new(area: int, fd: int, marks: Marks, mark: Pending) -> bool:
+def lay_new(area: int, fd: int, marks: Marks, mark: Pending) -> bool:
+    """Lay a mark where there is none; False where another lies."""
     name = temporary("mark-")
     try:
         _write_entry(area, name, mark)

@@ -112,6 +112,7 @@ class Survey:
         # In this order: who works leaves a sign first, has a stage then, and lays marks last.
         self._stages = {part: listed(area, part) for part in ("stage", "part")}
         self._ledgers = listed(area, "fill")
+        self._journals = listed(area, "journal")
         self._notes = listed(area, "swap")
         self._vigil = Vigil(area, alive.clock(area), grace)
         self._pendings = Pendings(mount)
@@ -126,6 +127,7 @@ class Survey:
             DAMAGED: self._all,
             "swap": self._swaps,
             "fill": self._fills,
+            "journal": self._writings,
             "lease": self._leases,
             "space": self._refreshed,
             alive.AREA: self._refreshed,
@@ -174,6 +176,11 @@ class Survey:
             if ending != "json":
                 yield from self._temporary(f"{area}/{name}")
             elif not working and not self._pendings.fills(generation):
+                yield from self._found(area, f"{area}/{name}", self._grace)
+
+    def _writings(self, area: str) -> Iterator[Litter]:
+        for name in self._journals:
+            if not self._pendings.writes(name):
                 yield from self._found(area, f"{area}/{name}", self._grace)
 
     def _leases(self, area: str) -> Iterator[Litter]:

@@ -10,11 +10,14 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from tieredstore.errors import ArtifactChanged, ManifestError
 from tieredstore.manifest.artifact import HEAD, MAX_HEAD, RECORDS, Head, check_generation
 from tieredstore.manifest.names import RESERVED
 from tieredstore.mounted import beneath
+
+WRITING: Final = "writing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +139,9 @@ class Pending:
     """What the mark of an artifact that is being put together in place says.
 
     ``kind`` is ``publishing`` (everything is staged and whoever comes next completes it),
-    ``filling`` (files are being put in one by one; absent until the required ones are there) or
-    ``removing`` (files are being taken to ``area``; whoever comes next completes it).
+    ``filling`` (files are being put in one by one; absent until the required ones are there),
+    ``removing`` (files are being taken to ``area``; whoever comes next completes it) or ``writing``
+    (files are being changed one by one; whoever comes next sums the journal up).
     """
 
     kind: str
@@ -170,6 +174,8 @@ class Pending:
                 return cls(kind, check_generation(body["generation"]), area)
             if kind == "removing" and area in {"old", "damaged"}:
                 return cls(kind, check_generation(body["generation"]), area)
+            if kind == WRITING:
+                return cls(kind, check_generation(body["generation"]))
             if kind == "filling":
                 required = tuple(str(f) for f in body["required"])
                 return cls(kind, check_generation(body["generation"]), str(area), required)
@@ -178,10 +184,15 @@ class Pending:
     def named(self, entry: str) -> Pending:
         """What it says under the name of its entry, which decides.
 
-        A filling that comes to its end is renamed to a publication, in one step.
+        A filling that comes to its end is renamed to a publication, in one step; a writing to
+        that of the generation which it is summed up as.
         """
         if self.entry == entry:
             return self
+        kind, _, generation = entry.partition("-")
+        if (self.kind, kind) == (WRITING, "publishing"):
+            with suppress(ManifestError):
+                return Pending(kind, check_generation(generation), "stage")
         if (self.kind, self.area, f"publishing-{self.generation}") == ("filling", "stage", entry):
             return Pending("publishing", self.generation, self.area)
         return Pending("filling")

@@ -8,6 +8,7 @@ Everything the store keeps for itself lies in ``<root>/.tieredstore/``::
     damaged/              copies that differ from their manifest, kept until somebody removes them
     swap/                 replacements that are under way where folders cannot be exchanged
     fill/                 what files put in one by one are made of (see ledger.py)
+    journal/<generation>/ what was changed in artifacts file by file (see journal.py)
     lease/                locks and leases (see leases.py)
     alive/                who works on what (see alive.py)
     gone/                 what is being deleted (see mounted_litter.py)

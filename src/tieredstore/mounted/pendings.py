@@ -57,6 +57,10 @@ class Pendings:
         """Whether files are being put in one by one under this generation."""
         return f"filling-{generation}" in self._entries
 
+    def writes(self, generation: str) -> bool:
+        """Whether files are being changed under a mark that names this journal."""
+        return f"writing-{generation}" in self._entries
+
     def notes(self, note: str, living: Container[str]) -> bool:
         """Whether a note on a replacement is needed: its author lives, or its stage waits."""
         return note in self._notes or self._generation(note) in living

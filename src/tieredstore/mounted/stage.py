@@ -25,7 +25,8 @@ from tieredstore.mounted.inplace import (
     remove_forward,
     roll_forward,
 )
-from tieredstore.mounted.marks import Held, Marks, Pending, pending_entries, read_mark
+from tieredstore.mounted.journal import sum_up
+from tieredstore.mounted.marks import WRITING, Held, Marks, Pending, pending_entries, read_mark
 from tieredstore.mounted.mount import ATTEMPTS, Root
 from tieredstore.mounted.staged import AREA, Staged, has, move_in
 
@@ -253,6 +254,8 @@ class Mount(Root):
             roll_forward(staged, fd, marks, self.retire_file)
         elif mark.kind == "removing":
             self._remove_forward(fd, marks, mark)
+        elif mark.kind == WRITING:
+            sum_up(self, fd, marks, mark, self.retire_file)
         else:
             finish_filling(fd, marks, mark)
 

@@ -32,6 +32,7 @@ from tieredstore.mounted.descriptor import DescriptorReader, matches
 
 AREA: Final = RESERVED
 PARTIAL: Final = ".tieredstore.partial"
+BLOCKS: Final = "blocks"  # what was read of files that are not restored yet, see kept.py
 ARRIVED: Final = "arrived"  # what is known of blocks whose files have no manifest
 _GOING: Final = "going-"
 _MANIFEST: Final = "manifest-"  # begins the name of what becomes a head or records
@@ -83,7 +84,7 @@ class Staged:
 
     def begun(self) -> bool:
         """Whether an earlier attempt has left anything, whole or half."""
-        for part in ("files", "wip"):
+        for part in ("files", "wip", BLOCKS):
             with suppress(FileNotFoundError), beneath.opened(self.open(part)) as fd:
                 with os.scandir(fd) as entries:
                     if next(entries, None) is not None:
@@ -207,8 +208,9 @@ class Staged:
     def tidy(self) -> None:
         """Remove what is left after publication; what another writer still uses stays."""
         with suppress(OSError), beneath.opened(self.open("")) as home:
-            with suppress(OSError):
-                _remove_empty(home, "wip")
+            for part in ("wip", BLOCKS):
+                with suppress(OSError):
+                    _remove_empty(home, part)
             names = os.listdir(home)
             for name in [n for n in names if n.startswith(_MANIFEST) or n == ARRIVED]:
                 with suppress(FileNotFoundError):

@@ -13,7 +13,8 @@ from tieredstore.manifest.records import FileRecord
 from tieredstore.mounted import beneath
 from tieredstore.mounted.alive import temporary
 from tieredstore.mounted.descriptor import DescriptorReader, matches
-from tieredstore.mounted.staged import Staged, has
+from tieredstore.mounted.kept import take_kept
+from tieredstore.mounted.staged import BLOCKS, Staged, has
 
 _TAKEN: Final = f"{RESERVED}.taken-"
 
@@ -28,6 +29,8 @@ class StagedFolders:
     def __init__(self, staged: Staged) -> None:
         self._wip = beneath.Folders(staged.open("wip", make=True))
         self._files = beneath.Folders(staged.open("files", make=True))
+        self._home = beneath.Folders(staged.open(""))
+        self._kept = beneath.exists(self._home.at(""), BLOCKS)
 
     def open(self, path: str) -> int:
         """Open a file in ``wip`` for writing; what it holds already stays."""
@@ -35,7 +38,9 @@ class StagedFolders:
         return self._wip.open_file(path, os.O_RDWR | os.O_CREAT)
 
     def begun(self, file: FileRecord) -> FileReader | None:
-        """What an earlier attempt left of a file in ``wip``."""
+        """What an earlier attempt left of a file in ``wip``, or readers have kept of it."""
+        if self._kept:
+            take_kept(self._home.at(""), self._wip.at(""), file)
         try:
             return DescriptorReader(self._wip.open_file(file.path))
         except FileNotFoundError:

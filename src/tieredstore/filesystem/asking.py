@@ -1,0 +1,122 @@
+"""Questions to all tiers at once, for people who wait: one that hangs is left out for a while."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, TypeVar
+
+from tieredstore.errors import InvalidName, TieredStoreError, TierTimeout, reason
+from tieredstore.filesystem.tree import Tree
+from tieredstore.manifest.names import check_name
+from tieredstore.tiers.chain import Chain
+from tieredstore.tiers.tier import UNREACHABLE, Located, Tier
+from tieredstore.workers import together, within
+
+PATIENCE: Final = 5.0  # seconds that a listing waits for a tier, where its deadline is longer
+_TREES: Final = 8  # generations whose files are kept
+_REST: Final = 30.0  # seconds for which one that hung is not asked again
+
+T = TypeVar("T")
+
+
+class Asking:
+    """The tiers of a chain, and which of them hung just now.
+
+    Parameters
+    ----------
+    chain : Chain
+        The tiers.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self._until: dict[str, float] = {}
+        self._why: dict[str, str] = {}
+        self._trees: OrderedDict[str, Tree] = OrderedDict()
+
+    def located(self, name: str, tiers: Sequence[Tier] | None = None) -> list[Located]:
+        """What each tier has of an artifact; one that does not answer is unreachable."""
+        return self._all(
+            self.chain.tiers if tiers is None else tiers,
+            lambda tier: tier.locate(name),
+            lambda tier, why: Located(tier, UNREACHABLE, "", detail=why),
+        )
+
+    def names(self, below: str = "") -> dict[str, list[str]]:
+        """The artifacts at or below a path that some tier has a head of, each with its tiers."""
+        found: dict[str, list[str]] = {}
+        tiers = self.chain.tiers
+        lists = self._all(tiers, partial(_names_in, below), lambda *_: [])
+        for tier, names in zip(tiers, lists, strict=True):
+            for name in names:
+                found.setdefault(name, []).append(tier.name)
+        return found
+
+    def tree(self, where: Located) -> Tree:
+        """The files of a copy; those read last are kept: what has their digest never changes.
+
+        Raises
+        ------
+        OSError, TieredStoreError
+            When its records cannot be read.
+        """
+        assert where.head is not None
+        key = where.head.records_digest
+        found = self._trees.pop(key, None) or Tree(where.records().files)
+        self._trees[key] = found
+        while len(self._trees) > _TREES:
+            self._trees.popitem(last=False)
+        return found
+
+    def hung(self, tier: Tier) -> bool:
+        """Whether a tier has not answered just now."""
+        return time.monotonic() < self._until.get(tier.name, 0.0)
+
+    def _all(
+        self,
+        tiers: Sequence[Tier],
+        question: Callable[[Tier], T],
+        failed: Callable[[Tier, str], T],
+    ) -> list[T]:
+        return together([partial(self._ask, tier, question, failed) for tier in tiers])
+
+    def _ask(
+        self, tier: Tier, question: Callable[[Tier], T], failed: Callable[[Tier, str], T]
+    ) -> T:
+        if self.hung(tier):
+            return failed(tier, self._why[tier.name])
+        seconds = min(tier.deadline, PATIENCE)
+        try:
+            return within(seconds, partial(question, tier), f"tier {tier.name!r}")
+        except (OSError, TieredStoreError) as error:
+            why = reason(error)
+            if isinstance(error, TierTimeout):
+                self._why[tier.name] = why
+                self._until[tier.name] = time.monotonic() + _REST
+            self.chain.reporter.skipped(tier.name, why)
+            return failed(tier, why)
+
+
+def _names_in(below: str, tier: Tier) -> list[str]:
+    folder = tier.layout.inner(below) if below else ""
+    found: set[str] = set()
+    for place in tier.backend.folders(folder):
+        name = tier.layout.name_of(place)
+        if (
+            name is not None
+            and _is_name(name)
+            and (not below or f"{name}/".startswith(f"{below}/"))
+        ):
+            found.add(name)
+    return sorted(found)
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_name(name)
+    except InvalidName:
+        return False
+    return True

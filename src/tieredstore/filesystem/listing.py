@@ -1,0 +1,236 @@
+"""What lies below a path: the union of the tiers, sizes and digests from manifests."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from tieredstore.errors import InvalidName, TieredStoreError
+from tieredstore.filesystem.asking import Asking
+from tieredstore.filesystem.naming import Names, Spot
+from tieredstore.filesystem.tree import Tree
+from tieredstore.manifest.artifact import Head, digest128
+from tieredstore.manifest.records import FileRecord
+from tieredstore.mounted import beneath
+from tieredstore.mounted.changes import writing
+from tieredstore.tiers.tier import PARTIAL, UNMANAGED, WHOLE, Located
+
+Info = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Contents:
+    """The files of one artifact.
+
+    Attributes
+    ----------
+    name : str
+        The artifact.
+    head : Head or None
+        Of the generation that is served; ``None``: the data has no manifest.
+    tree : Tree
+        Its files.
+    tiers : dict
+        Which of its files each tier has, in the order of the chain; ``None``: all of them.
+    """
+
+    name: str
+    head: Head | None
+    tree: Tree
+    tiers: dict[str, set[str] | None] = field(default_factory=dict)
+
+    @property
+    def single(self) -> bool:
+        """Whether the artifact is a single file."""
+        return self.head is not None and self.head.kind == "file"
+
+    def info(self, file: str) -> Info | None:
+        """What is said of a file or folder in it; ``None`` where there is no such thing."""
+        record = self.tree.files.get(file)
+        if record is not None:
+            return self._of_file(record)
+        if file in self.tree.folders:
+            return self._of_folder(file)
+        return None
+
+    def below(self, folder: str) -> Iterator[Info]:
+        """What lies directly in a folder."""
+        yield from filter(None, map(self.info, self.tree.folders[folder]))
+
+    def _of_file(self, record: FileRecord) -> Info:
+        said: Info = {
+            "name": self.name if self.single else f"{self.name}/{record.path}",
+            "size": record.size,
+            "type": "file",
+            "mtime": record.mtime_ns / 1e9,
+            "mode": stat.S_IFREG | record.mode,
+            "tiers": self._tiers_of(record.path),
+        }
+        if self.head is not None:
+            said["generation"] = self.head.generation
+            said["digest"] = f"xxh3-128:{digest128(record.table)}"
+        if record.sha256:
+            said["sha256"] = record.sha256
+        return said
+
+    def _of_folder(self, folder: str) -> Info:
+        name = f"{self.name}/{folder}" if folder else self.name
+        return {"name": name, "size": 0, "type": "directory", "tiers": list(self.tiers)}
+
+    def _tiers_of(self, file: str) -> list[str]:
+        return [tier for tier, files in self.tiers.items() if files is None or file in files]
+
+
+class Listing:
+    """Looks into the tiers of a store.
+
+    Parameters
+    ----------
+    asking : Asking
+        The tiers.
+    names : Names
+        What paths mean.
+    """
+
+    def __init__(self, asking: Asking, names: Names) -> None:
+        self._asking = asking
+        self._names = names
+
+    def info(self, path: str) -> Info:
+        """What is said of a path.
+
+        Raises
+        ------
+        FileNotFoundError
+            When no tier has it.
+        """
+        if not path:
+            return {"name": "", "size": 0, "type": "directory"}
+        spot = self._names.of(path)
+        found = self._being_written(spot)
+        if found is None:
+            contents = self.contents(spot.name)
+            found = None if contents is None else contents.info(spot.file)
+            if contents is None and self._asking.names(path):
+                found = {"name": path, "size": 0, "type": "directory"}
+        if found is None:
+            raise FileNotFoundError(path)
+        return found
+
+    def ls(self, path: str) -> list[Info]:
+        """What lies directly below a path; of a file, the file.
+
+        Raises
+        ------
+        FileNotFoundError
+            When no tier has it.
+        """
+        spot = self._names.of(path) if path else None
+        contents = None if spot is None else self.contents(spot.name)
+        if spot is None or contents is None:
+            return self._artifacts(path)
+        found = contents.info(spot.file)
+        if found is None:
+            raise FileNotFoundError(path)
+        if found["type"] == "file":
+            return [found]
+        return list(contents.below(spot.file))
+
+    def here(self, spot: Spot) -> Info | None:
+        """What the first tier says of a path by itself; ``None`` where it does not have it."""
+        found = self._being_written(spot)
+        first = self._asking.chain.first
+        if found is None:
+            with suppress(OSError, TieredStoreError):
+                held = first.held(spot.name)
+                if held is not None:
+                    held.close()
+                    where = Located(first.tier, WHOLE, held.marks.folder, held.head)
+                    contents = Contents(spot.name, held.head, self._asking.tree(where))
+                    found = contents.info(spot.file)
+        return found
+
+    def contents(self, name: str) -> Contents | None:
+        """The files of an artifact; ``None`` where no tier has it."""
+        try:
+            located = self._asking.located(name)
+        except InvalidName:
+            return None
+        for where in located:
+            if where.state == UNMANAGED:
+                return self._unmanaged(name, where)
+            if where.present and where.head is not None:
+                with suppress(OSError, TieredStoreError):
+                    return self._whole(name, where, located)
+        return None
+
+    def _whole(self, name: str, where: Located, located: Sequence[Located]) -> Contents:
+        assert where.head is not None
+        contents = Contents(name, where.head, self._asking.tree(where))
+        for other in located:
+            if other.head is None or other.head.generation != where.head.generation:
+                continue
+            if other.state == PARTIAL:
+                with suppress(OSError, TieredStoreError):
+                    contents.tiers[other.tier.name] = other.holding(contents.tree.files)
+            elif other.present:
+                contents.tiers[other.tier.name] = None
+        return contents
+
+    def _unmanaged(self, name: str, where: Located) -> Contents:
+        """Data without a manifest, as its place lists it."""
+        backend = where.tier.backend
+        begin = f"{where.folder}/" if where.folder else ""
+        found = {}
+        for each in backend.list(where.folder):
+            file = each.path.removeprefix(begin)
+            if file in where.files:
+                found[file] = FileRecord(file, each.size, each.mode, each.mtime_ns)
+        return Contents(name, None, Tree(found), {where.tier.name: None})
+
+    def _being_written(self, spot: Spot) -> Info | None:
+        """A file of an artifact that is changed file by file, as it lies there now."""
+        first = self._asking.chain.first
+        with suppress(InvalidName):
+            fd = writing(first.backend.mount, first.tier.layout.folder(spot.name))
+            if fd is None:
+                return None
+            with beneath.opened(fd), suppress(OSError):
+                found = _stat(fd, spot.file)
+                kind = "directory" if stat.S_ISDIR(found.st_mode) else "file"
+                size = found.st_size if kind == "file" else 0
+                info = {"name": spot.path, "size": size, "type": kind, "tiers": [first.tier.name]}
+                return {**info, "mtime": found.st_mtime, "mode": found.st_mode}
+        return None
+
+    def _artifacts(self, path: str) -> list[Info]:
+        """The artifacts, and folders of artifacts, directly below a path that is in none."""
+        names = self._asking.names(path)
+        begin = f"{path}/" if path else ""
+        found: dict[str, Info] = {}
+        for name, tiers in sorted(names.items()):
+            child = begin + name.removeprefix(begin).partition("/")[0]
+            if child not in found:
+                found[child] = {"name": child, "size": 0, "type": "directory", "tiers": []}
+            own = found[child]["tiers"]
+            own += [tier for tier in tiers if tier not in own]
+        if path and not found:
+            raise FileNotFoundError(path)
+        alone = [name for name in found if name in names and self._names.of(name).single]
+        for name in alone:
+            with suppress(FileNotFoundError):
+                found[name] = self.info(name)
+        return list(found.values())
+
+
+def _stat(fd: int, path: str) -> os.stat_result:
+    """Stat a file or folder below an open folder, without following links."""
+    folder, name = beneath.split(path)
+    if not name:
+        return os.fstat(fd)
+    with beneath.opened(beneath.open_folder(fd, folder)) as above:
+        return os.stat(name, dir_fd=above, follow_symlinks=False)
