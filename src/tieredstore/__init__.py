@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from tieredstore.config import configured, local_tier, open_store
 from tieredstore.errors import (
     ArtifactChanged,
@@ -55,6 +57,11 @@ from tieredstore.verbs.promoting import TierOutcome
 from tieredstore.verbs.recording import SharedRecord
 from tieredstore.verbs.unmanaged import Adoption
 
+if TYPE_CHECKING:
+    from tieredstore.filesystem import TieredFileSystem
+    from tieredstore.filesystem import local_path as path
+    from tieredstore.filesystem import open_url as open  # noqa: A004 - as people type it
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -97,6 +104,7 @@ __all__ = [
     "TierOutcome",
     "TierTimeout",
     "TierUnavailable",
+    "TieredFileSystem",
     "TieredStore",
     "TieredStoreError",
     "UnsafePath",
@@ -106,7 +114,20 @@ __all__ = [
     "__version__",
     "configured",
     "local_tier",
+    "open",
     "open_source",
     "open_store",
+    "path",
     "terminable",
 ]
+
+_FILESYSTEM = {"TieredFileSystem": "TieredFileSystem", "open": "open_url", "path": "local_path"}
+
+
+def __getattr__(name: str) -> Any:
+    """What needs fsspec is loaded when it is first asked for."""
+    if name not in _FILESYSTEM:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tieredstore import filesystem
+
+    return getattr(filesystem, _FILESYSTEM[name])

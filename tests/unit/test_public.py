@@ -48,6 +48,7 @@ PUBLIC = [
     "TierOutcome",
     "TierTimeout",
     "TierUnavailable",
+    "TieredFileSystem",
     "TieredStore",
     "TieredStoreError",
     "UnsafePath",
@@ -57,8 +58,10 @@ PUBLIC = [
     "__version__",
     "configured",
     "local_tier",
+    "open",
     "open_source",
     "open_store",
+    "path",
     "terminable",
 ]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -23,13 +22,12 @@ from tieredstore.filesystem.asking import Asking
 from tieredstore.filesystem.changing import Changing, check_promote
 from tieredstore.filesystem.listing import Info, Listing
 from tieredstore.filesystem.naming import Names, Spot
+from tieredstore.filesystem.ranges import read_ranges
 from tieredstore.filesystem.reading import NEVER, Reader, Reading, check_restore
 from tieredstore.filesystem.transaction import TieredTransaction
 from tieredstore.filesystem.writing import Compressing, Stages, TextWriting, Writing
 from tieredstore.store import TieredStore
-from tieredstore.workers import together
 
-_AT_ONCE: Final = 8  # files that ranges are read from
 _TEXT: Final = ("encoding", "errors", "newline")
 
 
@@ -289,39 +287,11 @@ class TieredFileSystem(AbstractFileSystem):  # type: ignore[misc]
     ) -> list[Any]:
         """Bytes of ranges of files; each file is opened once, several are read at a time."""
         del max_gap
-        count = len(paths)
-        begins = [starts] * count if starts is None or isinstance(starts, int) else list(starts)
-        stops = [ends] * count if ends is None or isinstance(ends, int) else list(ends)
-        if not len(begins) == len(stops) == count:
-            raise ValueError(f"{count} paths, {len(begins)} starts and {len(stops)} ends")
-        by_path: dict[str, list[int]] = {}
-        for number, path in enumerate(paths):
-            by_path.setdefault(path, []).append(number)
-        found: list[Any] = [b""] * count
-        read = partial(self._ranges, found, list(zip(begins, stops, strict=True)))
-        if by_path:
-            together([partial(read, path, wanted) for path, wanted in by_path.items()], _AT_ONCE)
+        found = read_ranges(self.open, paths, starts, ends)
         failed = [each for each in found if isinstance(each, Exception)]
         if failed and on_error == "raise":
             raise failed[0]
         return found
-
-    def _ranges(
-        self,
-        found: list[Any],
-        ranges: list[tuple[int | None, int | None]],
-        path: str,
-        wanted: list[int],
-    ) -> None:
-        try:
-            with self.open(path, "rb") as file:
-                for number in wanted:
-                    start, stop, _ = slice(*ranges[number]).indices(file.size)
-                    file.seek(start)
-                    found[number] = file.read(max(0, stop - start))
-        except (OSError, TieredStoreError, ValueError) as error:
-            for number in wanted:
-                found[number] = error
 
     # -- changing -------------------------------------------------------------------------------
 
@@ -410,56 +380,7 @@ class TieredFileSystem(AbstractFileSystem):  # type: ignore[misc]
         files = None if spot.single or not spot.file else [spot.file]
         if files and opened.listing.here(spot) is None and self.isdir(path):
             files = [self._spot(each).file for each in self.find(path)]
-        if self._options["restore"] == NEVER and store_lacks(opened.store, spot.name, files):
+        if self._options["restore"] == NEVER and opened.reader.lacks(spot.name, files):
             raise ArtifactNotFound(f"{path}: is not in the first tier, and restore is 'never'")
         with opened.store.restore(spot.name, files) as got:
             return got.path if spot.single or not spot.file else got.path / spot.file
-
-
-def store_lacks(store: TieredStore, name: str, files: Sequence[str] | None) -> bool:
-    """Whether the first tier of a store lacks files of an artifact."""
-    got = store.chain.first.hit(name, files, None)
-    if got is None:
-        return True
-    got.close()
-    return False
-
-
-def open_url(url: str, mode: str = "rb", **options: Any) -> Any:
-    """Open a file of a store: ``tieredstore.open("tiered://shakespeare/train.bin")``.
-
-    Parameters
-    ----------
-    url : str
-        The file; ``tiered://`` may be left out.
-    mode : str
-        As the built-in `open` has it; by default bytes are read.
-    **options
-        ``config``, ``restore``, ``promote`` and ``artifact`` of `TieredFileSystem`; and
-        ``encoding``, ``errors``, ``newline``, ``compression`` of its `open`.
-
-    Returns
-    -------
-    file object
-        To be used in a ``with`` statement.
-    """
-    filesystem = TieredFileSystem(**_own(options))
-    return filesystem.open(url, mode, **options)
-
-
-def local_path(url: str, **options: Any) -> Path:
-    """The path in the first tier of a file, folder or artifact, restored where it is missing.
-
-    Parameters
-    ----------
-    url : str
-        What; ``tiered://`` may be left out.
-    **options
-        See `open_url`.
-    """
-    return TieredFileSystem(**_own(options)).local_path(url)
-
-
-def _own(options: dict[str, Any]) -> dict[str, Any]:
-    names = ("config", "restore", "promote", "artifact")
-    return {name: options.pop(name) for name in names if name in options}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -111,6 +112,13 @@ class Reader:
                 if not left:
                     raise
         raise AssertionError
+
+    def lacks(self, name: str, files: Sequence[str] | None) -> bool:
+        """Whether the first tier lacks files of an artifact."""
+        got = self.asking.chain.first.hit(name, files, None)
+        if got is not None:
+            got.close()
+        return got is None
 
     def _here(self, spot: Spot) -> io.RawIOBase | None:
         """From the first tier, where it has the file."""
