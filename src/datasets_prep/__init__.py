@@ -22,12 +22,17 @@ from datasets_prep.meta import token_type
 from datasets_prep.options import add_num_proc_arg, get_common_parser
 from datasets_prep.prep import DataPrep
 from datasets_prep.preparers import Choice, Preparer
+from datasets_prep.preparers.corpus import Corpus
 from datasets_prep.preparing import Prepared, PrepareOptions, prepare
 from datasets_prep.sources import Source
+from datasets_prep.splits import Drawn, Given
 
 __all__ = [
     "Choice",
+    "Corpus",
     "DataPrep",
+    "Drawn",
+    "Given",
     "MetaError",
     "OptionError",
     "PrepError",

@@ -6,7 +6,6 @@ processes.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -117,14 +116,14 @@ class Assembly:
             crew.brief(self._inputs.setting.with_tokenizer(tokenizer))
             pieces = [piece for group in groups for piece in group]
             if self._choice.subset == 1:
-                self.shards = self._named(pieces, [None] * len(pieces), tokenizer.identity)
+                self.shards = self._planned(pieces, [None] * len(pieces), tokenizer.identity)
                 made = self._make(crew)
                 orders = self._orders([each.documents for each in made], len(groups[0]))
             else:
                 counts = self._count(crew, pieces)
                 chosen = subset_of(self._orders(counts, len(groups[0])), self._choice.subset)
                 wanted = selecting.wanted_of(chosen, counts)
-                self.shards = self._named(pieces, wanted, tokenizer.identity)
+                self.shards = self._planned(pieces, wanted, tokenizer.identity)
                 made = self._make(crew)
                 orders = selecting.renumbered(chosen)
             facts = self._gather(crew, stage, orders, made, tokenizer.dtype)
@@ -157,17 +156,15 @@ class Assembly:
                     break
         return sample
 
-    def _named(
+    def _planned(
         self, pieces: Sequence[Piece], wanted: Sequence[bytes | None], tokenizer: str
     ) -> list[Shard]:
-        """The shards, those without any document left out; others have others' names."""
-        shards = [Shard("", p, tokenizer, w) for p, w in zip(pieces, wanted, strict=True)]
-        prints = "".join(shard.recipe.fingerprint for shard in shards)
-        folder = f"{self._corpus.name}-shards/{hashlib.sha256(prints.encode()).hexdigest()[:12]}"
+        """The shards, those without any document left out."""
+        folder = f"{self._corpus.name}-shards"
         return [
-            Shard(f"{folder}/{number:05d}", shard.piece, tokenizer, shard.wanted)
-            for number, shard in enumerate(shards)
-            if shard.wanted != b""
+            Shard.of(folder, piece, tokenizer, numbers)
+            for piece, numbers in zip(pieces, wanted, strict=True)
+            if numbers != b""
         ]
 
     def _orders(self, counts: Sequence[int], first: int) -> dict[str, Order]:

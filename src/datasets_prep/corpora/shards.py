@@ -11,13 +11,14 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from datasets_prep import documents, tokenizers
+from datasets_prep import documents
 from datasets_prep.corpora.telling import Tell
 from datasets_prep.documents import Bad, Batch, Piece
 from datasets_prep.errors import SourceError
 from datasets_prep.places import place_of
+from datasets_prep.tokenizers.protocol import utf8
 from tieredstore import (
     ArtifactNotFound,
     Build,
@@ -92,7 +93,7 @@ class Shard:
     Attributes
     ----------
     name : str
-        Its artifact.
+        Its artifact, which says what it is made from: one that is of no use has another name.
     piece : Piece
         What it is made from.
     tokenizer : str
@@ -105,6 +106,12 @@ class Shard:
     piece: Piece
     tokenizer: str
     wanted: bytes | None = None
+
+    @classmethod
+    def of(cls, folder: str, piece: Piece, tokenizer: str, wanted: bytes | None) -> Shard:
+        """The shard of a piece, by its name below a folder."""
+        shard = cls("", piece, tokenizer, wanted)
+        return replace(shard, name=f"{folder}/{_digest(shard.recipe.fingerprint)[:24]}")
 
     @property
     def recipe(self) -> Recipe:
@@ -201,23 +208,24 @@ def _written(shard: Shard, setting: Setting, stage: Build, tell: Tell) -> Made:
     tokenizer, bad = setting.tokenizer, _BadOnes(setting.allowed)
     assert tokenizer is not None
     count = tokens = 0
-    with (stage.path / TOKENS).open("wb") as data, (stage.path / LENGTHS).open("wb") as lengths:
+    with stage.writer() as writer, writer.open(TOKENS) as data, writer.open(LENGTHS) as lengths:
         for batch in _batches(shard, setting, bad):
-            encoded = _ended(tokenizer.encode_batch(batch.texts), tokenizer.eot)
-            _write(data, encoded.tokens)
-            _write(lengths, np.asarray(encoded.lengths).astype(LENGTH_TYPE))
+            encoded = _encoded(tokenizer, batch.texts)
+            data.write(_bytes(encoded.tokens))
+            lengths.write(_bytes(np.asarray(encoded.lengths).astype(LENGTH_TYPE)))
             count += len(encoded.lengths)
             tokens += len(encoded.tokens)
             tell(len(encoded.lengths), batch.size, len(encoded.tokens))
     return Made(count, tokens, bad.count, tuple(bad.named))
 
 
-def _ended(encoded: Encoded, eot: int | None) -> Encoded:
-    return encoded if eot is None else tokenizers.ended(encoded, eot)
+def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Encoded:
+    data = [utf8(text) for text in texts]
+    return tokenizer.encode_utf8(data) if tokenizer.eot is None else tokenizer.encode_ended(data)
 
 
-def _write(file: BinaryIO, numbers: NDArray[np.generic[Any]]) -> None:
-    file.write(numbers.data.cast("B") if numbers.size else b"")
+def _bytes(numbers: NDArray[np.generic[Any]]) -> memoryview:
+    return numbers.data.cast("B") if numbers.size else memoryview(b"")
 
 
 def _batches(shard: Shard, setting: Setting, bad: _BadOnes) -> Iterator[Batch]:

@@ -15,16 +15,20 @@ from datasets_prep.documents import formats
 from datasets_prep.documents.pieces import WHOLE, Files, Listed, Part, Piece
 from datasets_prep.errors import SourceError, reason
 
-SMALLEST: Final = 4 << 20  # bytes of a piece
-LARGEST: Final = 256 << 20
-PIECES: Final = 64  # about so many, where their sizes allow it
+SMALLEST: Final = 1 << 20  # bytes of a piece
+LARGEST: Final = 64 << 20
+PIECES: Final = 32  # at least so many, where their sizes allow it
 _AT_ONCE: Final = 8  # files that are looked at
 _LOOK: Final = 4096  # bytes at the beginning of a file
 
 
 def size_of_piece(total: int) -> int:
-    """How large pieces are to be, for so many bytes of input."""
-    return min(max(total // PIECES, SMALLEST), LARGEST)
+    """How large pieces are to be, for so many bytes of input.
+
+    A power of two, so that pieces stay what they are when some files are added or taken away.
+    """
+    size = min(max(total // PIECES, SMALLEST), LARGEST)
+    return 1 << size.bit_length() - 1
 
 
 def cut(
