@@ -22,7 +22,8 @@ CONFIG_VARIABLE: Final = "DATASETS_PREP_CONFIG"
 FILE: Final = "datasets_prep.toml"
 PREBUILT_VARIABLE: Final = "DATASETS_PREP_HF_CACHE"
 DATASETS_VARIABLE: Final = "HF_DATASETS_CACHE"
-_SCRATCHES: Final = ("SLURM_TMPDIR", "TMPDIR", "SCRATCH")  # the nearest first
+_NEAR: Final = ("SLURM_TMPDIR", "TMPDIR")  # scratch folders of a node
+_FAR: Final = "SCRATCH"
 _NUMBERS: Final = {"checkpoint_frequency": 1, "retries": 0}  # the lowest that makes sense
 
 
@@ -98,8 +99,9 @@ def prebuilt_cache() -> Path:
 
 def scratches() -> list[Path]:
     """Folders for what may be lost, the nearest first."""
-    named = [os.environ[name] for name in _SCRATCHES if os.environ.get(name)]
-    return [Path(os.path.abspath(path)) for path in dict.fromkeys([*named, "/tmp"])]  # noqa: S108
+    named = [os.environ.get(name, "") for name in _NEAR]
+    named += ["/tmp", os.environ.get(_FAR, "")]  # noqa: S108 - a folder of the user's own is made
+    return [Path(os.path.abspath(path)) for path in dict.fromkeys(named) if path]
 
 
 def slurm_job() -> dict[str, str]:

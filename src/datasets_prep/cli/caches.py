@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import sys
 import time
 from contextlib import redirect_stdout
@@ -70,7 +71,7 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         help="a scratch folder with caches of jobs; may be given several times "
-        "(default: $SLURM_TMPDIR, $TMPDIR, $SCRATCH and /tmp)",
+        "(default: $SLURM_TMPDIR, $TMPDIR, /tmp and $SCRATCH)",
     )
     parser.add_argument("--shared", metavar="D", type=Path, help="a shared cache")
 
@@ -176,15 +177,18 @@ def _job_env(args: argparse.Namespace) -> int:
     folder = args.folder
     if folder is None:
         bases = [path.absolute() for path in args.scratch or scratches()]
-        base = jobs.place(bases, prebuilt, found)
-        folder = base / jobs.ABOVE / f"{jobs.PREFIX}{jobs.owner()}"
+        folder = jobs.folder_of(jobs.place(bases, prebuilt, found), jobs.owner())
     made = jobs.make(folder.absolute(), prebuilt, found, ways)
-    by = ", ".join(f"{count} by {way}" for way, count in sorted(made.seeded.ways.items()))
-    remark(f"{made.seeded.entries} entries from {args.shared or prebuilt}{by and f' ({by})'}")
     lines = [f"export {name}={shlex.quote(text)}" for name, text in made.variables.items()]
     if args.trap:
         lines += _trap(str(made.path))
-    print("\n".join(lines))  # noqa: T201
+    try:
+        print("\n".join(lines), flush=True)  # noqa: T201
+    except BaseException:  # who asked for it never hears of it
+        shutil.rmtree(made.path, ignore_errors=True)
+        raise
+    by = ", ".join(f"{count} by {way}" for way, count in sorted(made.seeded.ways.items()))
+    remark(f"{made.seeded.entries} entries from {args.shared or prebuilt}{by and f' ({by})'}")
     return DONE
 
 

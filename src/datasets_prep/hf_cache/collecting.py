@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from datasets_prep.errors import SlurmFailed
-from datasets_prep.hf_cache.jobs import ABOVE, PREFIX, note_of
+from datasets_prep.hf_cache.jobs import PREFIX, above, note_of
 from datasets_prep.slurm import Queue
 
 RUNNING, ENDED, UNKNOWN = "running", "ended", "unknown"
 _GONE: Final = f".{PREFIX}gone-"
-_JOB: Final = re.compile(r"(\d+)(\.\d+.*)?")
+_JOB: Final = re.compile(r"(\d+)([.-].*)?")
 _PROCESS: Final = re.compile(r"(.+)@(\d+)\.\w+")
 
 
@@ -70,7 +70,7 @@ def found(bases: Sequence[Path], queue: Queue) -> list[Found]:
     queue : Queue
         Who is asked about jobs.
     """
-    folders = [path for base in bases for path in _folders(base / ABOVE)]
+    folders = [path for base in bases for where in (base, above(base)) for path in _folders(where)]
     asked = _Asked(queue)
     return [each for path in folders for each in _judged(path, asked)]
 
@@ -88,11 +88,11 @@ def remove(each: Found) -> bool:
     return True
 
 
-def _folders(above: Path) -> list[Path]:
+def _folders(where: Path) -> list[Path]:
     with suppress(OSError):
         return sorted(
             Path(each.path)
-            for each in os.scandir(above)
+            for each in os.scandir(where)
             if each.name.startswith((PREFIX, _GONE)) and each.is_dir(follow_symlinks=False)
         )
     return []

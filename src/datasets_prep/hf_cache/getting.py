@@ -28,7 +28,6 @@ from tieredstore import (
     Reporter,
     TieredStore,
     configured,
-    local_tier,
     open_store,
 )
 
@@ -77,7 +76,10 @@ def open_cache_store(
         Told what happens.
     """
     if config is None and not configured():
-        return TieredStore([local_tier(prebuilt_cache() / STORE)], reporter)
+        # A home folder is on a network mount as often as not, where no lock is to be relied on.
+        path = str(prebuilt_cache() / STORE).replace("$", "$$")
+        first = {"name": "pre-built", "backend": "scratch", "path": path}
+        return open_store({"tier": [first]}, reporter=reporter)
     return open_store(config, reporter=reporter)
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import secrets
 import shutil
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,6 +85,23 @@ def owner_of_process() -> str:
     return f"{job}.{own}-{unique}" if job.isdecimal() else f"{socket.gethostname()}@{own}.{unique}"
 
 
+def folder_of(base: Path, name: str) -> Path:
+    """Where in a scratch folder a job's cache lies: ``<base>/.cache/hf-datasets-<name>``.
+
+    In a folder that everybody may write to it is ``<base>/<user>/.cache/…``, so that nobody else
+    can put something there.
+    """
+    return above(base) / f"{PREFIX}{name}"
+
+
+def above(base: Path) -> Path:
+    """The folder in which this user's job caches of a scratch folder lie."""
+    with suppress(OSError):
+        if base.stat().st_mode & stat.S_IWOTH:
+            return base / _user() / ABOVE
+    return base / ABOVE
+
+
 def place(bases: Sequence[Path], prebuilt: Path, found: Sequence[Entry]) -> Path:
     """Which of several folders gets the cache: the first with room for what it is seeded with.
 
@@ -91,12 +110,27 @@ def place(bases: Sequence[Path], prebuilt: Path, found: Sequence[Entry]) -> Path
     CacheError
         When none of them can be written to.
     """
-    able = [base for base in bases if os.access(base, os.W_OK | os.X_OK)]
+    able = [base for base in bases if _is_able(base)]
     if not able:
         named = ", ".join(map(str, bases))
         raise CacheError(f"{named}: no folder that can be written to, expected a scratch folder")
     size = sum(entry.size for entry in found if entry.note() is not None)
     return next((base for base in able if _has_room(base, prebuilt, size)), able[-1])
+
+
+def _is_able(base: Path) -> bool:
+    """Whether job caches can be made there; the folder for them is."""
+    folder = above(base)
+    try:
+        for each in (folder.parent, folder):
+            if each != base and not each.exists():
+                each.mkdir(mode=0o700)
+                if folder.parent == base:  # who shares the scratch folder shares this one
+                    each.chmod(stat.S_IMODE(base.stat().st_mode))
+        mine = folder.parent == base or os.lstat(folder.parent).st_uid == os.geteuid()
+    except OSError:
+        return False
+    return mine and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _has_room(base: Path, prebuilt: Path, size: int) -> bool:
@@ -128,9 +162,14 @@ def make(folder: Path, prebuilt: Path, found: Sequence[Entry], ways: Sequence[Wa
     new = not folder.exists()
     try:
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True, mode=0o700)
+            if os.lstat(folder).st_uid != os.geteuid():
+                raise CacheError(f"{folder}: is there, and belongs to another user")
             _write_note(folder)
         except OSError as error:
+            if isinstance(error, CacheError):
+                raise
             raise CacheError(f"{folder}: {error.strerror}; no cache can be made there") from None
         made_here = [entry for entry in found if entry.note() is not None]
         seeded = seed(made_here, folder, ways)
@@ -153,7 +192,7 @@ def job_cache(scratch: Path | None = None, *, prebuilt: Path | None = None) -> I
     Parameters
     ----------
     scratch : path, optional
-        Where; by default the nearest of ``SLURM_TMPDIR``, ``TMPDIR``, ``SCRATCH`` and ``/tmp`` with
+        Where; by default the nearest of ``SLURM_TMPDIR``, ``TMPDIR``, ``/tmp`` and ``SCRATCH`` with
         room.
     prebuilt : path, optional
         The cache that it is seeded from; by default the usual one.
@@ -166,7 +205,7 @@ def job_cache(scratch: Path | None = None, *, prebuilt: Path | None = None) -> I
     prebuilt = prebuilt_cache() if prebuilt is None else prebuilt.absolute()
     found = entries(prebuilt)
     base = place(scratches() if scratch is None else [scratch.absolute()], prebuilt, found)
-    folder = base / ABOVE / f"{PREFIX}{owner_of_process()}"
+    folder = folder_of(base, owner_of_process())
     with ExitStack() as held:
         held.enter_context(terminable())
         held.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -196,6 +235,13 @@ def _told(cache: Path) -> Iterator[None]:
     finally:
         for name, path in before.items():
             setattr(config, name, path)
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def _write_note(folder: Path) -> None:

@@ -16,6 +16,7 @@ from datasets_prep.slurm import quoting
 AFTER: Final = ("after", "afterany", "afterok", "afternotok", "aftercorr")
 WHEN: Final = ("always", "success")
 ON_WARNING: Final = ("end", "requeue")
+CACHES: Final = ("per-job", "shared", "none")
 LOGS: Final = "logs"
 
 _PATTERNS: Final[Mapping[str, tuple[str, str]]] = {
@@ -157,6 +158,12 @@ class Job:
     scratch : str
         A folder of each node, in which the job gets one of its own: ``{scratch}``, ``JOB_SCRATCH``
         and ``TMPDIR``. It is removed when the job ends.
+    cache : str
+        Its cache of Hugging Face ``datasets``: ``per-job``, a folder of its own that is seeded and
+        removed; ``shared``, one of links to a central cache; ``none``, whatever the environment
+        names.
+    cache_from : str
+        The pre-built cache that it is seeded from, by default the usual one; the shared one.
     staging : Staging
         Artifacts restored before and promoted after.
     sbatch : mapping of str to str
@@ -193,12 +200,14 @@ class Job:
     folder: str = "."
     logs: str = LOGS
     scratch: str = ""
+    cache: str = "per-job"
+    cache_from: str = ""
     staging: Staging = Staging()
     sbatch: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for check in (_named, _shaped, _warned, _environs, _options, _placed, _staged):
+        for check in (_named, _shaped, _warned, _cached, _environs, _options, _placed, _staged):
             check(self)
 
 
@@ -257,6 +266,15 @@ def _warned(job: Job) -> None:
         )
     if job.warning > 65535:  # noqa: PLR2004 - what SLURM takes
         raise _refuse(job, "warning", job.warning, "at most 65535 seconds")
+
+
+def _cached(job: Job) -> None:
+    if job.cache not in CACHES:
+        raise _refuse(job, "cache", job.cache, " or ".join(CACHES))
+    if job.cache == "shared" and not job.cache_from:
+        raise _refuse(job, "cache_from", "", "the folder of the shared cache")
+    if job.cache == "none" and job.cache_from:
+        raise _refuse(job, "cache_from", job.cache_from, "cache = per-job or shared beside it")
 
 
 def _environs(job: Job) -> None:

@@ -57,6 +57,8 @@ KEYS: Final = (
     Key("folder", TEXT, "where it runs (default: the configuration's folder)", "D"),
     Key("logs", TEXT, "folder of its log (default: logs)", "D"),
     Key("scratch", TEXT, "a folder in which it gets one of its own, removed at its end", "D"),
+    Key("cache", TEXT, "of Hugging Face datasets: per-job (default), shared or none", "WHICH"),
+    Key("cache_from", TEXT, "the pre-built or shared cache that it is seeded from", "D"),
     Key("staging", STAGING, "artifacts restored before and promoted after"),
     Key("sbatch", TABLE, "another long option of sbatch", "OPTION=VALUE"),
     Key("values", ANY, "for templates of your own"),

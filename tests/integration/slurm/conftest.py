@@ -43,6 +43,12 @@ class Bed:
         """The durable tier, as somebody elsewhere sees it."""
         return tieredstore.TieredStore([tieredstore.local_tier(self.path / "durable")])
 
+    @property
+    def left(self) -> list[Path]:
+        """What jobs have left in their scratch folders, and of their caches."""
+        scratch = self.path / "local"
+        return [*scratch.glob("[!.]*"), *scratch.glob(".cache/*")]
+
     def text(self, name: str, file: str) -> str:
         """What a file of an artifact in the durable tier holds."""
         return (self.far.restore(name).path / file).read_text()

@@ -40,7 +40,7 @@ def test_a_job_that_is_cancelled_promotes_and_cleans(bed) -> None:
     bed.until((bed.path / "begun").exists)
     bed.queue.cancel([number])
     assert bed.cluster.wait(number) == "CANCELLED"
-    bed.until(lambda: not any((bed.path / "local").iterdir()))
+    bed.until(lambda: not bed.left)
     assert bed.text("run", "part") == "told to end"
 
 
@@ -74,7 +74,7 @@ def test_jobs_whose_time_runs_out_promote_and_clean_and_may_go_back_to_the_queue
     bed.cluster.hurry(ids["again"])
     assert bed.cluster.wait(ids["again"]) == "COMPLETED", bed.log(again)
     assert (bed.far.restore("again").path / "rest").exists()
-    assert list((bed.path / "local").iterdir()) == []
+    assert bed.left == []
 
 
 def test_what_a_command_has_started_is_told_too_and_waited_for(bed) -> None:
@@ -154,7 +154,7 @@ def test_tasks_that_are_cancelled_at_random_moments_leave_nothing_half(bed) -> N
         time.sleep(rolls.uniform(0, 4 / min(CANCELS, 16)))
         bed.queue.cancel([f"{number}_{task}"])
     bed.cluster.wait(number, seconds=60 + CANCELS)
-    bed.until(lambda: not any((bed.path / "local").iterdir()))
+    bed.until(lambda: not bed.left)
     kept = [name for name in bed.far.status() if name != "input"]
     for name in kept:
         files = [p for p in bed.far.restore(name).path.iterdir() if not p.name.startswith(".")]
@@ -166,4 +166,4 @@ def test_tasks_that_are_cancelled_at_random_moments_leave_nothing_half(bed) -> N
     for task in range(CANCELS):
         got = bed.far.restore(f"runs/{task}").path
         assert [(got / n).read_bytes() == made for n in "123"] == [True] * 3
-    assert list((bed.path / "local").iterdir()) == []
+    assert bed.left == []

@@ -60,6 +60,7 @@ def hostile_job(folder: Path, value: str) -> Job:
         folder=str(place),
         logs=f"logs {said}",
         scratch=str(folder / "scratch" / said),
+        cache="none",  # it would be told of in the log, which is to be empty
         sbatch={"comment": value},
         staging=Staging(config=value),
         time="5",
