@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -80,7 +79,7 @@ class Vigil:
         with suppress(OSError, TieredStoreError):
             fields = dict(_FIELD.findall(beneath.read_small(self._area, path, _MARKER)))
         with suppress(ValueError):
-            own = fields.get(b"host") == socket.gethostname().encode()
+            own = fields.get(b"host") == os.uname().nodename.encode()
             if own and not alive.there(int(fields[b"pid"])):
                 return False
         return None

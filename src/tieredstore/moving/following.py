@@ -6,7 +6,6 @@ whole files are computed so, and archives extracted.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import threading
 from collections.abc import Callable
@@ -166,6 +165,8 @@ class Digesting:
             )
 
     def _begin(self) -> Any:
+        import hashlib  # takes 5 ms, and most restores need none of it
+
         if self._kind == "git":
             return hashlib.sha1(b"blob %d\0" % self._size, usedforsecurity=False)
         try:
