@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from datasets_prep.download.telling import shown
 from datasets_prep.errors import DownloadError, reason
 
 SPARE: Final = 64 << 20  # bytes of a disk that are left free
 _PAGES: Final = (b"<!doctype html", b"<html", b"<head", b"<?xml version")
 _ARCHIVES: Final = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".zip", ".tbz2", ".txz")
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """Bytes that will be written below a folder, and what for."""
-
-    folder: Path
-    size: int
-    what: str
 
 
 def check_writable(folder: Path) -> None:
@@ -52,45 +41,18 @@ def existing(folder: Path) -> Path:
     return folder
 
 
-def check_room(demands: list[Demand]) -> int:
-    """Refuse what does not fit, with figures; the demands of one disk count together.
-
-    Returns
-    -------
-    int
-        Bytes that stay free beside them, on the last one's disk.
+def free_of(folder: Path) -> int:
+    """Bytes that are free on the disk of a folder that may not be there yet.
 
     Raises
     ------
     DownloadError
-        When a disk has less room than is needed.
+        When the disk cannot be asked.
     """
-    disks: dict[int, list[Demand]] = {}
-    left = 0
-    for demand in demands:
-        disks.setdefault(_disk(demand.folder), []).append(demand)
-    for together in disks.values():
-        free = _free(together[0].folder)
-        needed = sum(d.size for d in together)
-        left = free - needed - SPARE
-        if left < 0:
-            parts = " and ".join(f"{shown(d.size)} for {d.what}" for d in together)
-            raise DownloadError(
-                f"{together[0].folder}: {shown(free)} are free, {shown(needed)} are needed "
-                f"({parts}); make room, or name another disk with --dest or --temp-dir"
-            )
-    return left
-
-
-def _disk(folder: Path) -> int:
     try:
-        return existing(folder).stat().st_dev
+        return shutil.disk_usage(existing(folder)).free
     except OSError as error:
         raise DownloadError(f"{folder}: {reason(error)}") from None
-
-
-def _free(folder: Path) -> int:
-    return shutil.disk_usage(existing(folder)).free
 
 
 def check_no_page(head: bytes, path: str, where: str, *, extract: bool) -> None:

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final, cast
 
 from datasets_prep.download.archives.kinds import HEAD
 from datasets_prep.download.archives.rules import Limits
-from datasets_prep.download.checks import Demand, check_no_page, check_room, check_writable
+from datasets_prep.download.checks import SPARE, check_no_page, check_writable, free_of
 from datasets_prep.download.extraction import extract, kind_of, seeks
 from datasets_prep.download.options import Downloaded, DownloadOptions
 from datasets_prep.download.standing import Standing
@@ -150,15 +150,14 @@ class _Download:
     def _unpack(
         self, source: SourceFiles, file: SourceFile, kind: str, recipe: dict[str, object]
     ) -> None:
-        limits = self._options.limits
         fetched = not self._options.local_path and (seeks(kind) or source.takes_ranges(file.path))
-        demands = [Demand(self._folder, file.size, "what is extracted, or more")]
         archives = self._archives(source)
-        if fetched:
-            demands.append(Demand(Path(archives.tiers[0].backend.place), file.size, "the archive"))
-        left = check_room(demands[::-1])
-        limits = replace(limits, size=min(limits.size, left + file.size))
+        free = self._tell_room(archives, file.size if fetched else 0, file.size)
+        limits = self._options.limits
+        most = max(free - SPARE - (file.size if fetched else 0), file.size)
+        limits = replace(limits, size=min(limits.size, most))
         with self._store.create(self._name, recipe) as stage:
+            stage.reserve(file.size)
             unpack = partial(self._extract, stage, limits)
             if fetched:
                 self._fetch_and(unpack, archives, file, kind)
@@ -168,6 +167,19 @@ class _Download:
             stage.facts.update({"archive": file.path, "revision": source.revision})
         if fetched and not self._options.keep_archive:
             archives.remove(self._archive, [archives.tiers[0].name])
+
+    def _tell_room(self, archives: TieredStore, archive: int, extracted: int) -> int:
+        """Say in figures what is needed; the store refuses what does not fit."""
+        free = free_of(self._folder)
+        needed = f"{shown(extracted)} or more for what is extracted"
+        if archive:
+            needed = f"{shown(archive)} for the archive, {needed}"
+        said = f"{shown(free)} are free"
+        if self._options.temp_dir is not None and archive:
+            there = free_of(Path(archives.tiers[0].backend.place))
+            said = f"{shown(there)} are free in {self._options.temp_dir}, {shown(free)} beside it"
+        self._telling.line(f"💾 Needed: {needed}; {said}")
+        return free
 
     @property
     def _archive(self) -> str:
@@ -245,7 +257,6 @@ class _Download:
     def _copy(
         self, source: SourceFiles, files: list[SourceFile], recipe: dict[str, object]
     ) -> None:
-        check_room([Demand(self._folder, sum(f.size for f in files), "the files")])
         first = replace(self._store.tiers[0], adopt=False)
         store = TieredStore([first, self._tier(source)], self._telling)
         adoption = Adoption(recipe=recipe, check=self._verifier.check, replace=True)

@@ -25,6 +25,7 @@ from tieredstore.backends.hf.answer import NoRepository
 from tieredstore.backends.hf.api import HubApi
 from tieredstore.backends.hf.client import HubClient
 from tieredstore.backends.hf.commit import Folder
+from tieredstore.backends.hf.flow import FlowingHubReader
 from tieredstore.backends.hf.reader import Files, Found, HubReader, HubSource, digest_of
 from tieredstore.backends.hf.repo import Limits, Repo
 from tieredstore.backends.hf.staging import HubStaging
@@ -110,7 +111,7 @@ class HubBackend(Readable, Publishable, Pinning):
             if found.etag != file.tag:
                 now = FileStat(file.path, found.size, tag=found.etag)
                 raise changed(self.place, file, now)
-        return HubReader(self._files, file.path, found.commit or revision, found)
+        return FlowingHubReader(self._files, file.path, found.commit or revision, found)
 
     def at(self, commit: str) -> HubBackend:
         """The same folder at one commit."""
