@@ -356,6 +356,16 @@ def test_the_same_again_is_a_hit_and_another_input_is_not(place, capsys):
     assert read() == ROWS[:10]
 
 
+def test_a_file_that_something_else_made_is_not_replaced_unasked(place):
+    (place / "a.jsonl").write_bytes(lines(ROWS))
+    (place / "out.parquet").write_bytes(b"mine")
+    with pytest.raises(OptionError, match=r"out.parquet: is there already.*--force"):
+        to_parquet("a.jsonl", "out.parquet")
+    assert (place / "out.parquet").read_bytes() == b"mine"
+    to_parquet("a.jsonl", "out.parquet", ParquetOptions(force=True))
+    assert read() == ROWS
+
+
 def test_what_fails_leaves_the_file_that_was_there(place, monkeypatch):
     (place / "a.jsonl").write_bytes(lines(ROWS))
     to_parquet("a.jsonl", "out.parquet")

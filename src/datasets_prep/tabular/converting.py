@@ -78,7 +78,7 @@ def to_parquet(
     Raises
     ------
     OptionError
-        For an option that does not go with the input.
+        For an option that does not go with the input, and a file that something else made.
     SourceError
         When the input cannot be read, or a record does not fit: with the file and the line.
     MergeError
@@ -113,7 +113,7 @@ class _Conversion:
         got = None if self._options.force else self._found(name, recipe)
         if got is not None:
             with got:
-                facts = {} if got.recipe is None else got.recipe.facts
+                facts = got.recipe.facts if got.recipe else {}
                 self._console.line(f"✅ {self._target} is there already")
                 return Converted(self._target, facts["rows"], facts["groups"], made=False)
         schema = self._schema()
@@ -125,14 +125,16 @@ class _Conversion:
         return Converted(self._target, done.rows, done.groups, made=True)
 
     def _found(self, name: str, recipe: Recipe) -> Got | None:
+        here = self._store.tiers[0].locate(name)
+        if self._target.exists() and here.recipe is None:
+            raise OptionError(
+                f"{self._target}: is there already, and nobody knows what it was made from; "
+                f"name another file, or replace it with --force"
+            )
         try:
-            got = self._store.restore(name, recipe=recipe)
+            return self._store.restore(name, recipe=recipe)
         except (ArtifactNotFound, NoSuchFile):
             return None
-        if got.recipe is None:  # an unmanaged copy: whatever it is
-            got.close()
-            return None
-        return got
 
     def _promote(self, name: str) -> None:
         try:
