@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,6 +138,41 @@ def prepare(
     return _Preparation(preparer, options, console or Console()).run()
 
 
+def make_share(
+    name: str, options: PrepareOptions, number: int, of: int, console: Console | None = None
+) -> int:
+    """Make some of a corpus's shards, and keep them in every durable tier.
+
+    Parameters
+    ----------
+    name : str
+        A corpus that has a preparer.
+    options : PrepareOptions
+        As for `prepare`, which finds the shards that are there.
+    number, of : int
+        Each ``of``-th shard is made, from the ``number``-th on, counted from 0.
+    console : Console, optional
+        Told what happens; prints by default.
+
+    Returns
+    -------
+    int
+        How many those are; 0 where the corpus is there already.
+
+    Raises
+    ------
+    OptionError
+        For a dataset that is no corpus.
+    SourceError, VocabularyUnavailable
+        When the input or a vocabulary cannot be had.
+    """
+    corpus = preparers.load(name)
+    if not isinstance(corpus, Corpus):
+        raise OptionError(f"dataset {name!r} is no corpus: it has no shards")
+    kept = replace(options, keep_shards=True)
+    return _Preparation(corpus, kept, console or Console()).share(number, of)
+
+
 class _Preparation:
     """One preparation."""
 
@@ -170,6 +205,17 @@ class _Preparation:
         if self._facts is None:
             self._create(recipe)
         return self._prepared()
+
+    def share(self, number: int, of: int) -> int:
+        """Make some shards, unless the whole is there."""
+        recipe = self._recipe(self._digest())
+        there = self._store.locate(self._name, REQUIRED)
+        if not self._force and any(where.serves(recipe) for where in there):
+            return 0
+        from datasets_prep.corpora.making import Making
+
+        assert isinstance(self._input, Making)
+        return self._input.make_share(self._store, number, of)
 
     # -- what is asked for ----------------------------------------------------------------------
 

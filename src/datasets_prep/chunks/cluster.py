@@ -70,16 +70,17 @@ class Cluster:
         numbers = sorted({chunks.index(chunk) % of for chunk in missing})
         found = []
         if numbers:
-            words = [_plain(word).replace("{share}", f"{{task}}/{of}") for word in work]
+            words = [plain(word).replace("{share}", f"{{task}}/{of}") for word in work]
             more = {"array": _ranges(numbers), "requeue": True, "warning": WARNING}
             more["on_warning"] = "requeue"  # what is left of its share is made then
-            found.append(self._job(f"{plan.run}-chunks", words, more))
+            found.append(self.job(f"{plan.run}-chunks", words, more))
         if merge:
             after = {"after": [f"afterany:{found[0].name}"]} if found else {}
-            found.append(self._job(f"{plan.run}-merge", [_plain(word) for word in merge], after))
+            found.append(self.job(f"{plan.run}-merge", [plain(word) for word in merge], after))
         return found
 
-    def _job(self, name: str, words: Sequence[str], more: Mapping[str, Any]) -> slurm.Job:
+    def job(self, name: str, words: Sequence[str], more: Mapping[str, Any]) -> slurm.Job:
+        """One job of that name, with ``more`` keys."""
         fixed = {"name": name, "command": list(words), **more}
         fixed["folder"] = str(self.folder.resolve())
         if self.config is not None:
@@ -88,7 +89,7 @@ class Cluster:
         return slurm.reading.job({**self.keys, **fixed}, "--slurm")
 
 
-def _plain(word: str) -> str:
+def plain(word: str) -> str:
     """A word in which braces stand for themselves."""
     return _PLACES.sub(r"{{\1}}", word)
 

@@ -27,6 +27,12 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "--engine", choices=("here", "slurm"), default="here", help="where chunks are made"
     )
+    add_keys(parser)
+    parser.add_argument("--share", metavar="I/N", help="only each Nth chunk, from the Ith on")
+
+
+def add_keys(parser: Parser) -> None:
+    """Add the options that say what jobs are like."""
     parser.add_argument(
         "--slurm",
         metavar="KEY=VALUE",
@@ -40,7 +46,6 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="with slurm: print the scripts, submit nothing"
     )
-    parser.add_argument("--share", metavar="I/N", help="only each Nth chunk, from the Ith on")
 
 
 def share(text: str | None) -> chunks.Share | None:
@@ -59,7 +64,7 @@ def submit(
     """Submit the jobs of a run, or show their scripts."""
     job = chunks.begin(phase, args.start, args.end, options, store).job
     lacking = missing(store, job)
-    keys = dict(_pair(text) for text in args.slurm)
+    keys = dict(pair(text) for text in args.slurm)
     cluster = Cluster(keys, args.slurm_config, Path(options.folder))
     queue = slurm.Queue()
     most = _ALONE if args.dry_run else queue.max_array()
@@ -68,10 +73,15 @@ def submit(
     console = Console()
     total = len(job.plan.chunks())
     console.line(f"{job.plan.run}: {len(lacking)} of {total} chunks are missing")
+    return hand_in(jobs, queue, console, show=args.dry_run)
+
+
+def hand_in(jobs: Sequence[slurm.Job], queue: slurm.Queue, console: Console, *, show: bool) -> int:
+    """Submit jobs, or only show their scripts."""
     scripts = [slurm.render(each) for each in jobs]
     for why in sorted({slurm.check(script) for script in scripts} - {""}):
         remark(f"not checked by SLURM: {why}")
-    if args.dry_run:
+    if show:
         for script in scripts:
             console.line(f"# -- {script.file_name}")
             for text in script.text.splitlines():
@@ -82,7 +92,8 @@ def submit(
     return DONE
 
 
-def _pair(text: str) -> tuple[str, Any]:
+def pair(text: str) -> tuple[str, Any]:
+    """A key of the jobs and its value, as they stand after ``--slurm``."""
     key, equals, value = text.partition("=")
     if not equals:
         raise OptionError(f"--slurm {text!r}: expected KEY=VALUE, such as partition=gpu")

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets_prep import preparers
+from datasets_prep.cli import preparing_jobs
 from datasets_prep.cli.edge import DONE, FAILED, guarded
 from datasets_prep.cli.verbs import Verbs
 from datasets_prep.console import complain
 from datasets_prep.errors import OptionError
 from datasets_prep.options import add_common_args, add_num_proc_arg, get_common_parser
+from datasets_prep.preparers import Preparer
+from datasets_prep.preparers.corpus import Corpus
 from datasets_prep.preparing import PrepareOptions, prepare
+from tieredstore import TieredStore, open_store
 
 
 def add(verbs: Verbs) -> None:
@@ -34,7 +38,9 @@ def add(verbs: Verbs) -> None:
         help="files go to D/NAME (default: the first tier, data/NAME/NAME unless configured)",
     )
     _add_options(one)
-    verbs.add(_list, "list", "list the datasets that can be prepared")
+    preparing_jobs.add(one)
+    every = verbs.add(_list, "list", "list the datasets that can be prepared, and where each is")
+    every.add_argument("--config", metavar="FILE", help="a TOML file with the tiers")
 
 
 def prepare_script(name: str, file: str, argv: Sequence[str] | None = None) -> None:
@@ -68,12 +74,17 @@ def prepare_script(name: str, file: str, argv: Sequence[str] | None = None) -> N
 
 
 def _prepare(args: argparse.Namespace) -> int:
-    prepare(args.name, _options(args, args.data_dir))
+    options = _options(args, args.data_dir)
+    if args.share is not None:
+        return preparing_jobs.make(args, options)
+    if args.engine == "slurm":
+        return preparing_jobs.submit(args)
+    prepare(args.name, options)
     return DONE
 
 
 def _list(args: argparse.Namespace) -> int:
-    del args
+    store = open_store(args.config)
     code = DONE
     for name in preparers.names():
         try:
@@ -82,8 +93,29 @@ def _list(args: argparse.Namespace) -> int:
             complain(str(error))
             code = FAILED
             continue
-        print(f"{name}\t{found.title}\t{', '.join(found.tokenizers)}")  # noqa: T201
+        columns = [
+            name,
+            found.title,
+            ", ".join(found.tokenizers),
+            _size(found),
+            _places(store, name),
+        ]
+        print("\t".join(columns))  # noqa: T201
     return code
+
+
+def _size(found: Preparer | Corpus) -> str:
+    return found.about if isinstance(found, Corpus) else "small"
+
+
+def _places(store: TieredStore, name: str) -> str:
+    """Where a dataset is already, and how large it is there."""
+    there = [
+        f"{where.tier.name} ({where.head.size / 1e6:,.1f} MB)" if where.head else where.tier.name
+        for where in store.locate(name)
+        if where.present
+    ]
+    return ", ".join(there) or "not prepared"
 
 
 def _options(args: argparse.Namespace, data_dir: Path | None) -> PrepareOptions:

@@ -100,6 +100,7 @@ class Assembly:
         self._store = store
         self._console = console
         self.shards: list[Shard] = []
+        self._trained = 0  # pieces of the first group of files
 
     def run(self, stage: Build) -> dict[str, Any]:
         """Write the files of the corpus, and give what there is to know of them.
@@ -109,28 +110,49 @@ class Assembly:
         SourceError
             For input that cannot be used, with file and line.
         """
-        count = min(self._choice.num_proc, max(-(-self._inputs.size // documents.SMALLEST), 1))
-        with Crew(count, "parquet" if documents.PARQUET in self._inputs.formats else "") as crew:
-            groups = self._pieces()
-            tokenizer = self._tokenizer(groups[0][0])
-            crew.brief(self._inputs.setting.with_tokenizer(tokenizer))
-            pieces = [piece for group in groups for piece in group]
-            if self._choice.subset == 1:
-                self.shards = self._planned(pieces, [None] * len(pieces), tokenizer.identity)
-                made = self._make(crew)
-                orders = self._orders([each.documents for each in made], len(groups[0]))
-            else:
-                counts = self._count(crew, pieces)
-                chosen = subset_of(self._orders(counts, len(groups[0])), self._choice.subset)
-                wanted = selecting.wanted_of(chosen, counts)
-                self.shards = self._planned(pieces, wanted, tokenizer.identity)
-                made = self._make(crew)
-                orders = selecting.renumbered(chosen)
+        with self._crew() as crew:
+            tokenizer, orders = self._plan(crew)
+            made = self._make(crew)
+            orders = orders or self._orders([each.documents for each in made])
             facts = self._gather(crew, stage, orders, made, tokenizer.dtype)
         (stage.path / metas.META).write_bytes(metas.dumps(tokenizer.meta()))
         facts.update(tokenizer.facts(), dtype=tokenizer.dtype)
         facts["bad_documents"] = sum(each.bad for each in made)
         return facts
+
+    def make_share(self, number: int, of: int) -> int:
+        """Make each ``of``-th shard from the ``number``-th on, and say how many those are."""
+        with self._crew() as crew:
+            self._plan(crew)
+            self.shards = self.shards[number::of]
+            self._make(crew)
+        return len(self.shards)
+
+    def _crew(self) -> Crew:
+        count = min(self._choice.num_proc, max(-(-self._inputs.size // documents.SMALLEST), 1))
+        return Crew(count, "parquet" if documents.PARQUET in self._inputs.formats else "")
+
+    def _plan(self, crew: Crew) -> tuple[Tokenizer, dict[str, Order] | None]:
+        """Say what shards there are to be; of a subset also which documents of which split."""
+        groups = self._pieces()
+        pieces = [piece for group in groups for piece in group]
+        self._trained = len(groups[0])
+        tokenizer = self._tokenizer(pieces[0])
+        crew.brief(self._inputs.setting.with_tokenizer(tokenizer))
+        orders: dict[str, Order] | None = None
+        wanted: Sequence[bytes | None] = [None] * len(pieces)
+        if self._choice.subset != 1:
+            counts = self._count(crew, pieces)
+            orders = subset_of(self._orders(counts), self._choice.subset)
+            wanted = selecting.wanted_of(orders, counts)
+            orders = selecting.renumbered(orders)
+        folder = f"{self._corpus.name}-shards"
+        self.shards = [
+            Shard.of(folder, piece, tokenizer.identity, numbers)
+            for piece, numbers in zip(pieces, wanted, strict=True)
+            if numbers != b""
+        ]
+        return tokenizer, orders
 
     # -- what there is to do --------------------------------------------------------------------
 
@@ -156,26 +178,16 @@ class Assembly:
                     break
         return sample
 
-    def _planned(
-        self, pieces: Sequence[Piece], wanted: Sequence[bytes | None], tokenizer: str
-    ) -> list[Shard]:
-        """The shards, those without any document left out."""
-        folder = f"{self._corpus.name}-shards"
-        return [
-            Shard.of(folder, piece, tokenizer, numbers)
-            for piece, numbers in zip(pieces, wanted, strict=True)
-            if numbers != b""
-        ]
-
-    def _orders(self, counts: Sequence[int], first: int) -> dict[str, Order]:
-        """The splits, of so many documents in each piece, the ``first`` of which are training's."""
+    def _orders(self, counts: Sequence[int]) -> dict[str, Order]:
+        """The splits, of so many documents in each piece."""
         total = sum(counts)
         if not total:
             raise SourceError(f"{self._inputs.source.shown}: its files hold no documents")
         rule = self._corpus.split
         if isinstance(rule, Drawn):
             return drawn(rule, total, shuffle=self._choice.shuffle)
-        return given(sum(counts[:first]), total - sum(counts[:first]))
+        trained = sum(counts[: self._trained])
+        return given(trained, total - trained)
 
     # -- doing it -------------------------------------------------------------------------------
 

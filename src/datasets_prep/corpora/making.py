@@ -115,6 +115,17 @@ class Making:
         SourceError
             For input that cannot be used. Shards that were made stay.
         """
+        self._assembly = self._assembled(store)
+        facts = self._assembly.run(stage)
+        if self._source.revision:
+            facts["revision"] = self._source.revision
+        return facts
+
+    def make_share(self, store: TieredStore, number: int, of: int) -> int:
+        """Make some of the shards; see `Assembly.make_share`."""
+        return self._assembled(store).make_share(number, of)
+
+    def _assembled(self, store: TieredStore) -> Assembly:
         location = _pinned(self._choice.location, self._source.revision)
         setting = shards.Setting(
             location,
@@ -125,11 +136,7 @@ class Making:
             self._choice.keep_shards,
         )
         inputs = Inputs(self._source, self._files, setting)
-        self._assembly = Assembly(self._corpus, self._choice, inputs, store, self._console)
-        facts = self._assembly.run(stage)
-        if self._source.revision:
-            facts["revision"] = self._source.revision
-        return facts
+        return Assembly(self._corpus, self._choice, inputs, store, self._console)
 
     def finished(self, store: TieredStore) -> None:
         """The corpus is published: its shards have done their work."""

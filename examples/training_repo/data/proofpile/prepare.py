@@ -1,0 +1,6 @@
+"""python data/proofpile/prepare.py [--num-proc 4] [--subset 0.0001] [--source S] [--force]"""
+
+from datasets_prep.cli import prepare_script
+
+if __name__ == "__main__":
+    prepare_script("proofpile", __file__)
