@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
-from datasets_prep.cli import caches, chunks, downloading, preparing, slurm, tabular, vocabulary
+from datasets_prep.cli import (
+    caches,
+    chunks,
+    downloading,
+    preparing,
+    slurm,
+    tabular,
+    verifying,
+    vocabulary,
+)
 from datasets_prep.cli.edge import guarded
 from datasets_prep.cli.verbs import Verbs
 from datasets_prep.console import PROGRAM
@@ -44,6 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     verbs = Verbs(parser.add_subparsers(metavar="COMMAND", required=True, title="commands"))
-    for group in (preparing, downloading, tabular, vocabulary, chunks, slurm, caches):
+    for group in (preparing, downloading, verifying, tabular, vocabulary, chunks, slurm, caches):
         group.add(verbs)
     return parser
