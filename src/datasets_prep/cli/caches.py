@@ -177,7 +177,8 @@ def _job_env(args: argparse.Namespace) -> int:
     folder = args.folder
     if folder is None:
         bases = [path.absolute() for path in args.scratch or scratches()]
-        folder = jobs.folder_of(jobs.place(bases, prebuilt, found), jobs.owner())
+        copied = found if args.shared is None else []
+        folder = jobs.folder_of(jobs.place(bases, copied), jobs.owner())
     made = jobs.make(folder.absolute(), prebuilt, found, ways)
     lines = [f"export {name}={shlex.quote(text)}" for name, text in made.variables.items()]
     if args.trap:

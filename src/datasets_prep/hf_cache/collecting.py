@@ -84,8 +84,11 @@ def remove(each: Found) -> bool:
             each.path.rename(aside)
         except FileNotFoundError:
             return False
-    shutil.rmtree(aside)
-    return True
+    there = aside.exists()
+    while aside.exists():
+        with suppress(FileNotFoundError):  # another collector deletes it too
+            shutil.rmtree(aside)
+    return there
 
 
 def _folders(where: Path) -> list[Path]:

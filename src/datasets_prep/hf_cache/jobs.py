@@ -102,8 +102,15 @@ def above(base: Path) -> Path:
     return base / ABOVE
 
 
-def place(bases: Sequence[Path], prebuilt: Path, found: Sequence[Entry]) -> Path:
-    """Which of several folders gets the cache: the first with room for what it is seeded with.
+def place(bases: Sequence[Path], found: Sequence[Entry]) -> Path:
+    """Which of several folders gets the cache: the first with room for what is copied there.
+
+    Parameters
+    ----------
+    bases : sequence of Path
+        Scratch folders, the best first.
+    found : sequence of Entry
+        What it is seeded with. Those on another file system are copied.
 
     Raises
     ------
@@ -114,8 +121,8 @@ def place(bases: Sequence[Path], prebuilt: Path, found: Sequence[Entry]) -> Path
     if not able:
         named = ", ".join(map(str, bases))
         raise CacheError(f"{named}: no folder that can be written to, expected a scratch folder")
-    size = sum(entry.size for entry in found if entry.note() is not None)
-    return next((base for base in able if _has_room(base, prebuilt, size)), able[-1])
+    made_here = [entry for entry in found if entry.note() is not None]
+    return next((base for base in able if _has_room(base, made_here)), able[-1])
 
 
 def _is_able(base: Path) -> bool:
@@ -133,11 +140,13 @@ def _is_able(base: Path) -> bool:
     return mine and os.access(folder, os.W_OK | os.X_OK)
 
 
-def _has_room(base: Path, prebuilt: Path, size: int) -> bool:
-    if not size or base.stat().st_dev == prebuilt.stat().st_dev:
-        return True  # as names of the same files
+def _has_room(base: Path, found: Sequence[Entry]) -> bool:
+    here = base.stat().st_dev
+    size = sum(entry.size for entry in found if entry.path.stat().st_dev != here)
     room = os.statvfs(base)
-    return room.f_bavail * room.f_frsize - size >= room.f_blocks * room.f_frsize // _RESERVE
+    return not size or (
+        room.f_bavail * room.f_frsize - size >= room.f_blocks * room.f_frsize // _RESERVE
+    )
 
 
 def make(folder: Path, prebuilt: Path, found: Sequence[Entry], ways: Sequence[Way]) -> JobCache:
@@ -204,7 +213,7 @@ def job_cache(scratch: Path | None = None, *, prebuilt: Path | None = None) -> I
     """
     prebuilt = prebuilt_cache() if prebuilt is None else prebuilt.absolute()
     found = entries(prebuilt)
-    base = place(scratches() if scratch is None else [scratch.absolute()], prebuilt, found)
+    base = place(scratches() if scratch is None else [scratch.absolute()], found)
     folder = folder_of(base, owner_of_process())
     with ExitStack() as held:
         held.enter_context(terminable())

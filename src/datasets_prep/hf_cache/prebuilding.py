@@ -12,7 +12,7 @@ from datasets_prep.hf_cache.entries import Entry, Note
 from datasets_prep.hf_cache.getting import Prebuilt, get
 from datasets_prep.hf_cache.opening import check
 from datasets_prep.hf_cache.request import Request
-from datasets_prep.hf_cache.seeding import OWN, Files, put
+from datasets_prep.hf_cache.seeding import OWN, Files, discard, put
 from tieredstore import BuildFailed, TieredStore, TieredStoreError
 
 Tell = Callable[[str], None]
@@ -126,11 +126,20 @@ def entry_of(request: Request, store: TieredStore, cache: Path) -> Entry:
         found = get(request, store, cache)
     with found.got:
         entry = Entry(cache, found.key.entry)
-        put(_files(request, found), entry, OWN)
-        check(entry.path)
+        _seed(_files(request, found), entry)
         if found.source != type(found.source).of(request.path):
             raise CacheError(f"{request.path}: changed while it was built; run it again")
     return entry
+
+
+def _seed(files: Files, entry: Entry) -> None:
+    put(files, entry, OWN)
+    try:
+        check(entry.path)
+    except CacheError:  # it was there before, with the right sizes and other bytes
+        discard(entry)
+        put(files, entry, OWN)
+        check(entry.path)
 
 
 def _files(request: Request, found: Prebuilt) -> Files:

@@ -164,6 +164,14 @@ def put(files: Files, entry: Entry, ways: Sequence[Way], count: Counter[str] | N
         shutil.rmtree(stage, ignore_errors=True)
 
 
+def discard(entry: Entry) -> None:
+    """Remove an entry that is not whole: out of the way in one step."""
+    with suppress(OSError):
+        aside = entry.path.parent / f"{OLD}{secrets.token_hex(8)}"
+        entry.path.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def _is_there(files: Files, entry: Entry) -> bool:
     have, data = entry.files(), files.names.keys() - _OWN
     return all(have.get(name) == files.names[name] for name in data) and not entry.lacks()
@@ -196,10 +204,7 @@ def _publish(stage: Path, files: Files, entry: Entry) -> bool:
             return True
         if _is_there(files, entry):
             return False
-        with suppress(OSError):  # not whole: out of the way, in one step too
-            aside = entry.path.parent / f"{OLD}{secrets.token_hex(8)}"
-            entry.path.rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
+        discard(entry)
     raise CacheError(f"{entry.path}: something else makes this entry again and again")
 
 
