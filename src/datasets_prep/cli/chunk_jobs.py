@@ -6,14 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from datasets_prep import chunks, slurm
 from datasets_prep.chunks.cluster import Cluster
 from datasets_prep.chunks.running import missing
+from datasets_prep.cli import job_options
 from datasets_prep.cli.edge import DONE
 from datasets_prep.console import Console, remark
-from datasets_prep.errors import OptionError
 from datasets_prep.options import Parser
 from tieredstore import TieredStore
 
@@ -27,35 +27,8 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "--engine", choices=("here", "slurm"), default="here", help="where chunks are made"
     )
-    add_keys(parser)
+    job_options.add_keys(parser)
     parser.add_argument("--share", metavar="I/N", help="only each Nth chunk, from the Ith on")
-
-
-def add_keys(parser: Parser) -> None:
-    """Add the options that say what jobs are like."""
-    parser.add_argument(
-        "--slurm",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="a key of the jobs, such as partition=gpu; may be given several times",
-    )
-    parser.add_argument(
-        "--slurm-config", metavar="FILE", type=Path, help="a TOML or YAML file of such keys"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="with slurm: print the scripts, submit nothing"
-    )
-
-
-def share(text: str | None) -> chunks.Share | None:
-    """What ``--share`` says."""
-    if text is None:
-        return None
-    number, slash, of = text.partition("/")
-    if not slash or not (number.isdecimal() and of.isdecimal()) or int(number) >= int(of):
-        raise OptionError(f"share {text!r}: expected such as 0/4, up to 3/4")
-    return chunks.Share(int(number), int(of))
 
 
 def submit(
@@ -64,7 +37,7 @@ def submit(
     """Submit the jobs of a run, or show their scripts."""
     job = chunks.begin(phase, args.start, args.end, options, store).job
     lacking = missing(store, job)
-    keys = dict(pair(text) for text in args.slurm)
+    keys = dict(job_options.pair(text) for text in args.slurm)
     cluster = Cluster(keys, args.slurm_config, Path(options.folder))
     queue = slurm.Queue()
     most = _ALONE if args.dry_run else queue.max_array()
@@ -90,14 +63,6 @@ def hand_in(jobs: Sequence[slurm.Job], queue: slurm.Queue, console: Console, *, 
     for name, number in slurm.submit(scripts, queue).items():
         console.line(f"{name}: submitted as {number}")
     return DONE
-
-
-def pair(text: str) -> tuple[str, Any]:
-    """A key of the jobs and its value, as they stand after ``--slurm``."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise OptionError(f"--slurm {text!r}: expected KEY=VALUE, such as partition=gpu")
-    return key, int(value) if value.isdecimal() and key in {"cpus", "tasks", "warning"} else value
 
 
 def _work_words(args: argparse.Namespace, phase: chunks.Phase) -> Sequence[str]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from datasets_prep import chunks
 from datasets_prep.chunks.console import ChunkConsole, StoreWarnings, closing
 from datasets_prep.chunks.progress import lines
-from datasets_prep.cli import chunk_jobs
+from datasets_prep.cli import chunk_jobs, job_options
 from datasets_prep.cli.edge import DONE, FAILED
 from datasets_prep.cli.verbs import Verbs
 from datasets_prep.config import Settings, settings, visible_gpus
@@ -120,7 +120,7 @@ def _run(args: argparse.Namespace) -> int:
         chunk_size=known.checkpoint_frequency if args.chunk_size is None else args.chunk_size,
         retries=known.retries if args.retries is None else args.retries,
         replace=args.force,
-        share=chunk_jobs.share(args.share),
+        share=None if (share := job_options.share(args.share)) is None else chunks.Share(*share),
         config=args.config,
     )
     if args.no_checkpoint:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Final
 
-from datasets_prep.cli import (
-    caches,
-    chunks,
-    downloading,
-    preparing,
-    slurm,
-    tabular,
-    verifying,
-    vocabulary,
-)
 from datasets_prep.cli.edge import guarded
 from datasets_prep.cli.verbs import Verbs
 from datasets_prep.console import PROGRAM
 from datasets_prep.options import Parser
 from tieredstore import __version__
+
+# Groups of verbs, by their modules; those whose verbs stand here are loaded alone when one of
+# these is called, because a dataset that is there already is to be found at once.
+_GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "preparing": ("prepare", "list"),
+    "downloading": (),
+    "verifying": (),
+    "tabular": (),
+    "vocabulary": (),
+    "chunks": (),
+    "slurm": (),
+    "caches": (),
+}
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -39,12 +45,13 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(argv: Sequence[str] | None) -> int:
-    args = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = _parser(words[0] if words else "").parse_args(words)
     call: Callable[[argparse.Namespace], int] = args.call
     return call(args)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(verb: str) -> argparse.ArgumentParser:
     parser = Parser(
         prog=PROGRAM,
         description="Prepare training data, kept and restored by tieredstore.",
@@ -53,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     verbs = Verbs(parser.add_subparsers(metavar="COMMAND", required=True, title="commands"))
-    for group in (preparing, downloading, verifying, tabular, vocabulary, chunks, slurm, caches):
-        group.add(verbs)
+    alone = [group for group, known in _GROUPS.items() if verb in known]
+    for group in alone or _GROUPS:
+        import_module(f"datasets_prep.cli.{group}").add(verbs)
     return parser

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from datasets_prep import preparers, slurm
-from datasets_prep.chunks.cluster import Cluster, plain
-from datasets_prep.cli import chunk_jobs
+from datasets_prep import preparers
+from datasets_prep.cli import job_options
 from datasets_prep.cli.edge import DONE
 from datasets_prep.console import Console
 from datasets_prep.errors import OptionError
@@ -27,7 +26,7 @@ def add(parser: Parser) -> None:
     parser.add_argument(
         "--engine", choices=("here", "slurm"), default="here", help="where a corpus is prepared"
     )
-    chunk_jobs.add_keys(parser)
+    job_options.add_keys(parser)
     parser.add_argument(
         "--tasks",
         type=int,
@@ -42,24 +41,28 @@ def add(parser: Parser) -> None:
 
 def make(args: argparse.Namespace, options: PrepareOptions) -> int:
     """Make the shards that ``--share`` asks for."""
-    share = chunk_jobs.share(args.share)
+    share = job_options.share(args.share)
     assert share is not None
     console = Console()
-    count = make_share(args.name, options, share.number, share.of, console)
+    count = make_share(args.name, options, *share, console=console)
     console.line(f"{args.name}: share {args.share}, {count} shards are there")
     return DONE
 
 
 def submit(args: argparse.Namespace) -> int:
     """Submit the jobs of a corpus, or show their scripts."""
+    from datasets_prep import slurm
+    from datasets_prep.chunks.cluster import Cluster, plain
+    from datasets_prep.cli.chunk_jobs import hand_in
+
     corpus = preparers.load(args.name)
     if not isinstance(corpus, Corpus):
         raise OptionError(f"dataset {args.name!r} is no corpus: prepare it without --engine slurm")
     if args.tasks < 1:
         raise OptionError(f"tasks {args.tasks}: expected at least 1")
-    keys = dict(chunk_jobs.pair(text) for text in args.slurm)
+    keys = dict(job_options.pair(text) for text in args.slurm)
     cluster = Cluster(keys, args.slurm_config, Path())
-    words = _words(args)
+    words = [plain(word) for word in _words(args)]
     # a task that is requeued makes what is missing of its share
     array: dict[str, Any] = {"array": f"0-{args.tasks - 1}", "requeue": True}
     share = [*words, "--share", f"{{task}}/{args.tasks}"]
@@ -67,7 +70,7 @@ def submit(args: argparse.Namespace) -> int:
     after = {"after": [f"afterany:{shards.name}"]}
     gather = cluster.job(f"{corpus.name}-gather", words, after)
     queue, console = slurm.Queue(), Console()
-    return chunk_jobs.hand_in([shards, gather], queue, console, show=args.dry_run)
+    return hand_in([shards, gather], queue, console, show=args.dry_run)
 
 
 def _words(args: argparse.Namespace) -> Sequence[str]:
@@ -80,4 +83,4 @@ def _words(args: argparse.Namespace) -> Sequence[str]:
     words += [] if args.shuffle else ["--no-shuffle"]
     words += [f"--skip-bad-documents={args.skip_bad_documents}"]
     words += ["--force"] * args.force + ["--keep-shards"] * args.keep_shards
-    return [plain(word) for word in words]
+    return words
