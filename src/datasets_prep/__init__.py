@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from datasets_prep.download import Downloaded, DownloadOptions, download
 from datasets_prep.errors import (
     MetaError,
     OptionError,
@@ -31,6 +32,8 @@ __all__ = [
     "Choice",
     "Corpus",
     "DataPrep",
+    "DownloadOptions",
+    "Downloaded",
     "Drawn",
     "Given",
     "MetaError",
@@ -44,6 +47,7 @@ __all__ = [
     "UnknownDataset",
     "VocabularyUnavailable",
     "add_num_proc_arg",
+    "download",
     "find_dataset",
     "get_common_parser",
     "prepare",
