@@ -22,7 +22,7 @@ test: .venv/.test-ready
 .venv/.test-ready: .venv/.demo-ready
 	@echo "Installing what the tests need…"
 	@$(PIP) install -c constraints.txt 'pip>=25.1'
-	@$(PIP) install -c constraints.txt -e '.[prep,fast,tokenizers,s3,hf,slurm,caches]' --group test \
+	@$(PIP) install -c constraints.txt -e '.[prep,download,images,fast,tokenizers,s3,hf,slurm,caches]' --group test \
 		-e plugins/tieredstore-example -e plugins/tieredstore-sftp \
 		-e plugins/datasets-prep-example
 	-@$(PIP) install --no-deps --only-binary :all: -c constraints.txt megatron-core # one test's reader
