@@ -18,7 +18,7 @@ from tieredstore import __version__
 # these is called, because a dataset that is there already is to be found at once.
 _GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "preparing": ("prepare", "list"),
-    "downloading": (),
+    "downloading": ("download",),
     "verifying": (),
     "tabular": (),
     "vocabulary": (),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from datasets_prep.download.archives.rules import Limits
 from datasets_prep.errors import OptionError
 
 if TYPE_CHECKING:
+    from datasets_prep.download.archives.rules import Limits
     from datasets_prep.download.verification import Spec
 
 
@@ -44,7 +44,7 @@ class DownloadOptions:
         What is there is replaced, when the new one stands.
     spec : Spec or str or None
         What the dataset has to be: a specification, the name of one, or a TOML file's path.
-    limits : Limits
+    limits : Limits, optional
         What an archive may hold.
     config : Path or None
         Tiers, see `tieredstore.open_store`.
@@ -69,7 +69,7 @@ class DownloadOptions:
     connections: int | None = None
     force: bool = False
     spec: Spec | str | None = None
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits | None = None
     config: Path | None = None
 
     def __post_init__(self) -> None:

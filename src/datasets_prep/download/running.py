@@ -41,31 +41,9 @@ PREPARER: Final = "download"
 _ARCHIVE: Final = "{name}.archive"  # what an archive is called until it is extracted
 
 
-def download(options: DownloadOptions, telling: Telling | None = None) -> Downloaded:
-    """Download a dataset, extract and verify it, and publish it as one artifact.
-
-    What has arrived of an archive or a file stays when it is interrupted: the same call goes on
-    with it, today or next week.
-
-    Parameters
-    ----------
-    options : DownloadOptions
-        What, from where, to where.
-    telling : Telling, optional
-        Tells people; by default lines on stdout.
-
-    Raises
-    ------
-    OptionError
-        For options that cannot be used.
-    DownloadError
-        When the source cannot be had, is not what was asked for, or another dataset is there.
-    ArchiveError
-        When the archive is damaged, or holds what is refused.
-    VerificationFailed
-        When the dataset is not what the specification says; nothing is published.
-    """
-    return _Download(options, telling or Telling()).run()
+def run(options: DownloadOptions, telling: Telling) -> Downloaded:
+    """See `datasets_prep.download`."""
+    return _Download(options, telling).run()
 
 
 class _Download:
@@ -153,7 +131,7 @@ class _Download:
         fetched = not self._options.local_path and (seeks(kind) or source.takes_ranges(file.path))
         archives = self._archives(source)
         free = self._tell_room(archives, file.size if fetched else 0, file.size)
-        limits = self._options.limits
+        limits = self._options.limits or Limits()
         most = max(free - SPARE - (file.size if fetched else 0), file.size)
         limits = replace(limits, size=min(limits.size, most))
         with self._store.create(self._name, recipe) as stage:
