@@ -39,7 +39,7 @@ __all__ = ["HEAD", "Extracted", "Limits", "extract", "kind_of", "seeks"]
 
 Progress = Callable[[int, int], None]
 
-_SMALL: Final = 4 << 20  # bytes; what is larger is written in pieces
+_SMALL: Final = 1 << 20  # bytes; what is larger is written in pieces
 _OFTEN: Final = 0.1  # seconds between two words on how far it is
 _LOOK: Final = 64  # members between two looks at the clock
 
