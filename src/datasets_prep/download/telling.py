@@ -28,6 +28,7 @@ class Telling(Console):
         super().__init__()
         self._lock = threading.RLock()
         self._done = self._size = self._files = self._total = 0
+        self._records = self._of = 0
         self._told = 0.0
         self._moving = self._ended = False
         self._bar = sys.stdout is not None and sys.stdout.isatty()
@@ -41,6 +42,7 @@ class Telling(Console):
         with self._lock:
             self._moving = verb == "restore"
             self._done, self._size, self._ended = 0, size, False
+            self._records = 0
             self._told = time.monotonic()
 
     def advanced(self, size: int) -> None:
@@ -64,6 +66,12 @@ class Telling(Console):
         """So many files have come of the archive, of how many; 0: nobody knows."""
         with self._lock:
             self._files, self._total = files, total
+            self._tell(at_end=False)
+
+    def verified(self, records: int, total: int) -> None:
+        """So many records have been compared, of how many; 0: nobody knows."""
+        with self._lock:
+            self._records, self._of = records, total
             self._tell(at_end=False)
 
     def whole(self, files: int) -> None:
@@ -92,6 +100,9 @@ class Telling(Console):
         if self._files:
             of = f"/{self._total}" if self._total else ""
             parts.append(f"Extracted: {self._files}{of} files")
+        if self._records:
+            of = f"/{self._of}" if self._of else ""
+            parts.append(f"Verified: {self._records}{of} records")
         return ", ".join(parts)
 
     # -- lines ----------------------------------------------------------------------------------

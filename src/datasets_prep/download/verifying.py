@@ -54,7 +54,7 @@ class Verifier:
             return
         from datasets_prep.download.verification import verify
 
-        report = verify(folder, self._spec)
+        report = verify(folder, self._spec, self._telling.verified)
         for line in report.lines:
             self._telling.line(line)
         if not report.ok:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import random
 import signal
@@ -17,12 +18,20 @@ from pathlib import Path
 
 import pytest
 
+import datasets_prep
 from datasets_prep.download import DownloadOptions, download
-from datasets_prep.errors import ArchiveError, DownloadError, OptionError, PrepError
+from datasets_prep.errors import (
+    ArchiveError,
+    DownloadError,
+    OptionError,
+    PrepError,
+    VerificationFailed,
+)
 from tieredstore import TieredStoreError
 from tieredstore.backends.http import backend as http_backend
 
 MIB = 1 << 20
+SPEC = Path(datasets_prep.__file__).parent / "download/specs/websight.toml"
 FILES = {
     "prompts.jsonl": b'{"id": 1}\n' * 1000,
     **{f"images/{n}.png": random.Random(n).randbytes(30_000) for n in range(200)},
@@ -373,3 +382,53 @@ def test_a_job_script_runs_the_same_command(tmp_path):
     process = command("--url", "http://me:s3cr3t@h/x", "--dest", "d", "--slurm", cwd=tmp_path)
     assert "s3cr3t" not in process.communicate(timeout=60)[0]
     assert process.returncode == 2
+
+
+# -- specifications -----------------------------------------------------------------------------
+
+
+def dataset(tmp_path, count, images):
+    """A small dataset like WebSight, and its specification."""
+    records = [{"id": n, "image": f"{n}.png", "prompt": "p"} for n in range(count)]
+    files = {"prompts.jsonl": "".join(json.dumps(r) + "\n" for r in records).encode()}
+    files |= {f"images/{n}.png": b"\x89PNG\r\n\x1a\n" + bytes(100) for n in range(images)}
+    spec = tmp_path / "spec.toml"
+    spec.write_text(
+        SPEC.read_text().replace("79413", str(count)).replace("= true", "= false"),
+    )
+    return {f"websight-v2/{path}": data for path, data in files.items()}, str(spec)
+
+
+def test_what_fails_a_specification_is_not_published_and_not_fetched_again(tmp_path, web, capsys):
+    files, spec = dataset(tmp_path, 20, 19)
+    (web.root / "data.tar.gz").write_bytes(tar(files=files))
+    refused(web, tmp_path, "not what the specification says", spec=spec)
+    assert "19" in capsys.readouterr().out
+    web.asked.clear()
+    done = download(options(web, tmp_path))  # without a specification it is taken as it is
+    assert len(found(done.path)) == 20
+    assert not [a for a in web.asked if a.span and a.span[0] > 0]
+
+
+def test_what_is_there_is_compared_with_the_specification(tmp_path, web):
+    files, spec = dataset(tmp_path, 20, 20)
+    (web.root / "data.tar.gz").write_bytes(tar(files=files))
+    done = download(options(web, tmp_path, spec=spec))
+    assert (done.path / "prompts.jsonl").is_file()  # the folder around it is left away
+    assert download(options(web, tmp_path, spec=spec)).hit
+    (done.path / "images/3.png").unlink()
+    with pytest.raises(VerificationFailed, match=r"is there already.*use --force"):
+        download(options(web, tmp_path, spec=spec))
+    again = download(options(web, tmp_path, spec=spec, force=True))
+    assert len(found(again.path)) == 21
+    assert not again.hit
+
+
+def test_a_dataset_that_somebody_has_put_there_is_a_hit_when_it_is_right(tmp_path, web):
+    files, spec = dataset(tmp_path, 20, 20)
+    for path, data in files.items():
+        target = tmp_path / "out" / path.removeprefix("websight-v2/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    assert download(options(web, tmp_path, spec=spec)).hit
+    assert not web.asked
