@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -100,8 +101,7 @@ class Staged:
             For a link or special file.
         """
         with beneath.opened(self.open()) as fd:
-            for path, _ in beneath.walk(fd, RESERVED):
-                yield path, beneath.stat_file(fd, path)
+            yield from _stats(fd)
 
     def write_manifest(self, head: Head, records: Records) -> bool:
         """Write records and head beside the staged files, and whether all of them are here.
@@ -119,7 +119,7 @@ class Staged:
             beneath.opened(self.open("")) as home,
             beneath.opened(self.open()) as fd,
         ):
-            there = [has(fd, f) for f in records.files.values()]
+            there = _which(fd, records)
             if not any(there):
                 return False
             if self.area == "part":
@@ -261,6 +261,25 @@ def has(fd: int, file: FileRecord) -> bool:
         return beneath.stat_file(fd, file.path).st_size == file.size
     except OSError:
         return False
+
+
+def _stats(fd: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Every file below ``fd`` but the store's own; each folder is opened once."""
+    for path, entry in beneath.walk(fd, RESERVED):
+        found = None
+        with suppress(OSError):  # a network mount may remember what is no more
+            found = entry.stat(follow_symlinks=False)
+        if found is None or not stat.S_ISREG(found.st_mode):
+            found = beneath.stat_file(fd, path)
+        yield path, found
+
+
+def _which(fd: int, records: Records) -> list[bool]:
+    """Which of the files `has` finds below ``fd``, each folder being read once."""
+    sizes: dict[str, int] = {}
+    with suppress(OSError):  # then each is looked at by itself
+        sizes.update((path, found.st_size) for path, found in _stats(fd))
+    return [sizes.get(f.path) == f.size or has(fd, f) for f in records.files.values()]
 
 
 def same_bytes(fd: int, file: FileRecord) -> bool:
