@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from tieredstore.errors import InvalidName, TieredStoreError, TierTimeout, reason
 from tieredstore.filesystem.tree import Tree
@@ -18,8 +19,6 @@ from tieredstore.workers import together, within
 PATIENCE: Final = 5.0  # seconds that a listing waits for a tier, where its deadline is longer
 _TREES: Final = 8  # generations whose files are kept
 _REST: Final = 30.0  # seconds for which one that hung is not asked again
-
-T = TypeVar("T")
 
 
 class Asking:
@@ -39,17 +38,14 @@ class Asking:
 
     def located(self, name: str, tiers: Sequence[Tier] | None = None) -> list[Located]:
         """What each tier has of an artifact; one that does not answer is unreachable."""
-        return self._all(
-            self.chain.tiers if tiers is None else tiers,
-            lambda tier: tier.locate(name),
-            lambda tier, why: Located(tier, UNREACHABLE, "", detail=why),
-        )
+        asked = self.chain.tiers if tiers is None else tiers
+        return together([partial(self._locate, tier, name) for tier in asked])
 
     def names(self, below: str = "") -> dict[str, list[str]]:
         """The artifacts at or below a path that some tier has a head of, each with its tiers."""
         found: dict[str, list[str]] = {}
         tiers = self.chain.tiers
-        lists = self._all(tiers, partial(_names_in, below), lambda *_: [])
+        lists = together([partial(self._names, tier, below) for tier in tiers])
         for tier, names in zip(tiers, lists, strict=True):
             for name in names:
                 found.setdefault(name, []).append(tier.name)
@@ -75,29 +71,31 @@ class Asking:
         """Whether a tier has not answered just now."""
         return time.monotonic() < self._until.get(tier.name, 0.0)
 
-    def _all(
-        self,
-        tiers: Sequence[Tier],
-        question: Callable[[Tier], T],
-        failed: Callable[[Tier, str], T],
-    ) -> list[T]:
-        return together([partial(self._ask, tier, question, failed) for tier in tiers])
-
-    def _ask(
-        self, tier: Tier, question: Callable[[Tier], T], failed: Callable[[Tier, str], T]
-    ) -> T:
+    def _locate(self, tier: Tier, name: str) -> Located:
         if self.hung(tier):
-            return failed(tier, self._why[tier.name])
+            return Located(tier, UNREACHABLE, "", detail=self._why[tier.name])
+        seconds = min(tier.deadline, PATIENCE)
+        since = time.monotonic()
+        found = replace(replace(tier, deadline=seconds).locate(name), tier=tier)
+        if found.state == UNREACHABLE:
+            self._failed(tier, found.detail, hung=time.monotonic() - since >= seconds)
+        return found
+
+    def _names(self, tier: Tier, below: str) -> list[str]:
+        if self.hung(tier):
+            return []
         seconds = min(tier.deadline, PATIENCE)
         try:
-            return within(seconds, partial(question, tier), f"tier {tier.name!r}")
+            return within(seconds, partial(_names_in, below, tier), f"tier {tier.name!r}")
         except (OSError, TieredStoreError) as error:
-            why = reason(error)
-            if isinstance(error, TierTimeout):
-                self._why[tier.name] = why
-                self._until[tier.name] = time.monotonic() + _REST
-            self.chain.reporter.skipped(tier.name, why)
-            return failed(tier, why)
+            self._failed(tier, reason(error), hung=isinstance(error, TierTimeout))
+            return []
+
+    def _failed(self, tier: Tier, why: str, *, hung: bool) -> None:
+        if hung:
+            self._why[tier.name] = why
+            self._until[tier.name] = time.monotonic() + _REST
+        self.chain.reporter.skipped(tier.name, why)
 
 
 def _names_in(below: str, tier: Tier) -> list[str]:

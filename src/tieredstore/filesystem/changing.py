@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tieredstore.errors import (
+    ArtifactExists,
     ConfigError,
     HeadConflict,
     ManifestError,
@@ -103,7 +104,7 @@ class Changing:
 
         Raises
         ------
-        FileExistsError
+        ArtifactExists
             When one of them is exclusive, and lies there already.
         PromoteFailed
             When they are in the first tier, and a durable tier could not take them.
@@ -136,7 +137,7 @@ class Changing:
         mount = self._first.backend.mount
         with self._store.create_file(name) as stage:
             if file.exclusive and self._first.held(name) is not None:
-                raise FileExistsError(name)
+                raise ArtifactExists(f"{name}: another has published it meanwhile")
             os.rename(mount.area_path("stage", file.staged), stage.file)
 
     def _change(self, name: str, changes: Sequence[Change]) -> None:

@@ -20,12 +20,13 @@ from tieredstore.config import open_store
 from tieredstore.errors import ArtifactNotFound, TieredStoreError
 from tieredstore.filesystem.asking import Asking
 from tieredstore.filesystem.changing import Changing, check_promote
+from tieredstore.filesystem.compressed import Compressed
 from tieredstore.filesystem.listing import Info, Listing
 from tieredstore.filesystem.naming import Names, Spot
 from tieredstore.filesystem.ranges import read_ranges
 from tieredstore.filesystem.reading import NEVER, Reader, Reading, check_restore
 from tieredstore.filesystem.transaction import TieredTransaction
-from tieredstore.filesystem.writing import Compressing, Stages, TextWriting, Writing
+from tieredstore.filesystem.writing import Stages, TextWriting, Writing
 from tieredstore.store import TieredStore
 
 _TEXT: Final = ("encoding", "errors", "newline")
@@ -138,6 +139,21 @@ class TieredFileSystem(AbstractFileSystem):  # type: ignore[misc]
         found.sort(key=lambda each: str(each["name"]))
         return found if detail else [each["name"] for each in found]
 
+    def find(
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        withdirs: bool = False,
+        detail: bool = False,
+        **_: Any,
+    ) -> Any:
+        """All files below a path, and with ``withdirs`` folders and the path itself."""
+        if maxdepth is not None and maxdepth < 1:
+            raise ValueError("maxdepth must be at least 1")
+        found = self._open_store.listing.find(self._strip_protocol(path), maxdepth)
+        chosen = {p: i for p, i in found.items() if withdirs or i["type"] == "file"}
+        return chosen if detail else list(chosen)
+
     def info(self, path: str, **_: Any) -> Info:
         """What is known of a path: ``name``, ``size``, ``type``, and ``tiers`` that have it.
 
@@ -148,9 +164,7 @@ class TieredFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def _quick(self, path: str) -> Info:
         """Like `info`; where the first tier has it, no other tier is asked."""
-        path = self._strip_protocol(path)
-        here = self._open_store.listing.here(self._spot(path)) if path else None
-        return here or self.info(path)
+        return self._open_store.listing.quick(self._strip_protocol(path))
 
     def exists(self, path: str, **_: Any) -> bool:
         """Whether there is a file or folder of that name."""
@@ -211,14 +225,12 @@ class TieredFileSystem(AbstractFileSystem):  # type: ignore[misc]
             binary = self.open(
                 path, f"{mode.replace('t', '')}b", block_size, cache_options, compression, **options
             )
-            writes = isinstance(binary, Writing | Compressing)
-            return (TextWriting if writes else io.TextIOWrapper)(binary, **text)
+            return (io.TextIOWrapper if "r" in mode else TextWriting)(binary, **text)
         kind = get_compression(path, compression) if compression else None
         found = super().open(path, mode, **options)
         if kind is None:
             return found
-        packed = compr[kind](found, mode=mode[0])
-        return Compressing(packed, found) if isinstance(found, Writing) else packed
+        return Compressed(compr[kind](found, mode=mode[0]), found)
 
     def _open(
         self, path: str, mode: str = "rb", *, autocommit: bool = True, **_: Any
@@ -335,15 +347,16 @@ class TieredFileSystem(AbstractFileSystem):  # type: ignore[misc]
         IsADirectoryError
             When it is a folder, and ``recursive`` was not said.
         """
-        paths = self.expand_path(path, recursive=recursive, maxdepth=maxdepth)
         files: dict[str, list[str]] = {}
-        for each in paths:
-            info = self._quick(each)
-            if info["type"] == "file":
-                spot = self._spot(each)
+        for each in self.expand_path(path):
+            found = {each: self._quick(each)}
+            if found[each]["type"] == "directory":
+                if not recursive:
+                    raise IsADirectoryError(each)
+                found = self.find(each, maxdepth=maxdepth, detail=True)
+            for file in found:
+                spot = self._spot(file)
                 files.setdefault(spot.name, []).append(spot.file)
-            elif not recursive:
-                raise IsADirectoryError(each)
         for name, gone in files.items():
             self._take_out(name, gone)
 
@@ -378,7 +391,7 @@ class TieredFileSystem(AbstractFileSystem):  # type: ignore[misc]
         spot = self._spot(path)
         opened = self._open_store
         files = None if spot.single or not spot.file else [spot.file]
-        if files and opened.listing.here(spot) is None and self.isdir(path):
+        if files and self.isdir(path):
             files = [self._spot(each).file for each in self.find(path)]
         if self._options["restore"] == NEVER and opened.reader.lacks(spot.name, files):
             raise ArtifactNotFound(f"{path}: is not in the first tier, and restore is 'never'")

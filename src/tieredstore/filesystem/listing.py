@@ -14,6 +14,7 @@ from tieredstore.filesystem.asking import Asking
 from tieredstore.filesystem.naming import Names, Spot
 from tieredstore.filesystem.tree import Tree
 from tieredstore.manifest.artifact import Head, digest128
+from tieredstore.manifest.names import parents
 from tieredstore.manifest.records import FileRecord
 from tieredstore.mounted import beneath
 from tieredstore.mounted.changes import writing
@@ -60,6 +61,15 @@ class Contents:
     def below(self, folder: str) -> Iterator[Info]:
         """What lies directly in a folder."""
         yield from filter(None, map(self.info, self.tree.folders[folder]))
+
+    def all(self, folder: str) -> dict[str, Info]:
+        """Everything in a folder of it, however deep, and the folder; or the one file."""
+        begin = f"{folder}/" if folder else ""
+        paths = [*self.tree.folders, *self.tree.files]
+        chosen = [p for p in paths if p == folder or p.startswith(begin)]
+        if self.single:
+            chosen = list(self.tree.files)
+        return {found["name"]: found for found in filter(None, map(self.info, chosen))}
 
     def _of_file(self, record: FileRecord) -> Info:
         said: Info = {
@@ -111,12 +121,13 @@ class Listing:
         if not path:
             return {"name": "", "size": 0, "type": "directory"}
         spot = self._names.of(path)
-        found = self._being_written(spot)
-        if found is None:
-            contents = self.contents(spot.name)
-            found = None if contents is None else contents.info(spot.file)
-            if contents is None and self._asking.names(path):
-                found = {"name": path, "size": 0, "type": "directory"}
+        fd = self._written(spot.name)
+        if fd is not None:
+            return _lying(fd, spot, self._asking.chain.tiers[0].name)
+        contents = self.contents(spot.name)
+        found = None if contents is None else contents.info(spot.file)
+        if contents is None and self._asking.names(path):
+            found = {"name": path, "size": 0, "type": "directory"}
         if found is None:
             raise FileNotFoundError(path)
         return found
@@ -140,19 +151,71 @@ class Listing:
             return [found]
         return list(contents.below(spot.file))
 
-    def here(self, spot: Spot) -> Info | None:
-        """What the first tier says of a path by itself; ``None`` where it does not have it."""
-        found = self._being_written(spot)
-        first = self._asking.chain.first
+    def find(self, path: str, maxdepth: int | None = None) -> dict[str, Info]:
+        """All files and folders below a path, and itself; tiers are asked once for each artifact.
+
+        Parameters
+        ----------
+        path : str
+            A folder, an artifact, what is above artifacts, or a file.
+        maxdepth : int, optional
+            How many folders deep.
+
+        Returns
+        -------
+        dict
+            By name, in their order; nothing where there is no such path.
+        """
+        spot = self._names.of(path) if path else None
+        contents = None if spot is None else self.contents(spot.name)
+        if spot is not None and contents is not None:
+            found = contents.all(spot.file)
+        else:
+            found = {}
+            for name in self._asking.names(path):
+                inside = self.contents(name)
+                for above in parents(name):
+                    if above == path or above.startswith(f"{path}/" if path else ""):
+                        found[above] = {"name": above, "size": 0, "type": "directory"}
+                found.update({} if inside is None else inside.all(""))
+        if maxdepth is not None:
+            begin = len(path) + 1 if path else 0
+            found = {p: i for p, i in found.items() if p[begin:].count("/") < maxdepth}
+        return dict(sorted(found.items()))
+
+    def quick(self, path: str) -> Info:
+        """Like `info`; what the first tier can say by itself no other one is asked for.
+
+        Raises
+        ------
+        FileNotFoundError
+            When no tier has it.
+        """
+        spot = self._names.of(path) if path else None
+        if spot is None:
+            return self.info(path)
+        fd = self._written(spot.name)
+        if fd is not None:
+            return _lying(fd, spot, self._asking.chain.tiers[0].name)
+        whole = self._whole_here(spot.name)
+        if whole is None:
+            return self.info(path)
+        found = whole.info(spot.file)
         if found is None:
-            with suppress(OSError, TieredStoreError):
-                held = first.held(spot.name)
-                if held is not None:
-                    held.close()
-                    where = Located(first.tier, WHOLE, held.marks.folder, held.head)
-                    contents = Contents(spot.name, held.head, self._asking.tree(where))
-                    found = contents.info(spot.file)
+            raise FileNotFoundError(path)
         return found
+
+    def _whole_here(self, name: str) -> Contents | None:
+        """The files of an artifact that the first tier has, by what it says alone."""
+        first = self._asking.chain.first
+        with suppress(OSError, TieredStoreError):
+            held = first.held(name)
+            if held is not None:
+                held.close()
+                where = Located(first.tier, WHOLE, held.marks.folder, held.head)
+                tree = self._asking.tree(where)
+                return Contents(name, held.head, tree, {first.tier.name: None})
+        return None
 
     def contents(self, name: str) -> Contents | None:
         """The files of an artifact; ``None`` where no tier has it."""
@@ -192,19 +255,11 @@ class Listing:
                 found[file] = FileRecord(file, each.size, each.mode, each.mtime_ns)
         return Contents(name, None, Tree(found), {where.tier.name: None})
 
-    def _being_written(self, spot: Spot) -> Info | None:
-        """A file of an artifact that is changed file by file, as it lies there now."""
+    def _written(self, name: str) -> int | None:
+        """The folder of an artifact that is being changed file by file, held open."""
         first = self._asking.chain.first
         with suppress(InvalidName):
-            fd = writing(first.backend.mount, first.tier.layout.folder(spot.name))
-            if fd is None:
-                return None
-            with beneath.opened(fd), suppress(OSError):
-                found = _stat(fd, spot.file)
-                kind = "directory" if stat.S_ISDIR(found.st_mode) else "file"
-                size = found.st_size if kind == "file" else 0
-                info = {"name": spot.path, "size": size, "type": kind, "tiers": [first.tier.name]}
-                return {**info, "mtime": found.st_mtime, "mode": found.st_mode}
+            return writing(first.backend.mount, first.tier.layout.folder(name))
         return None
 
     def _artifacts(self, path: str) -> list[Info]:
@@ -225,6 +280,19 @@ class Listing:
             with suppress(FileNotFoundError):
                 found[name] = self.info(name)
         return list(found.values())
+
+
+def _lying(fd: int, spot: Spot, tier: str) -> Info:
+    """A file or folder of an artifact that is changed file by file, as it lies there now."""
+    with beneath.opened(fd):
+        try:
+            found = _stat(fd, spot.file)
+        except OSError:
+            raise FileNotFoundError(spot.path) from None
+    kind = "directory" if stat.S_ISDIR(found.st_mode) else "file"
+    size = found.st_size if kind == "file" else 0
+    said = {"name": spot.path, "size": size, "type": kind, "tiers": [tier]}
+    return {**said, "mtime": found.st_mtime, "mode": found.st_mode}
 
 
 def _stat(fd: int, path: str) -> os.stat_result:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
-from tieredstore.errors import TieredStoreError, TierUnavailable, writing_to
+from tieredstore.errors import TierUnavailable, writing_to
+from tieredstore.filesystem.compressed import Compressed
 from tieredstore.filesystem.naming import Spot
 from tieredstore.manifest.artifact import random_hex
 from tieredstore.mounted import alive, beneath
@@ -182,7 +183,7 @@ class Writing(io.BufferedRandom):
 class TextWriting(io.TextIOWrapper):
     """Text on its way to a staged file; an exception drops that too."""
 
-    def __init__(self, file: Writing | Compressing, **options: Any) -> None:
+    def __init__(self, file: Writing | Compressed, **options: Any) -> None:
         super().__init__(cast(Writing, file), **options)
         self._file = file
 
@@ -199,43 +200,3 @@ class TextWriting(io.TextIOWrapper):
             self._file.discard()
             with suppress(ValueError):
                 self.close()
-
-
-class Compressing(io.BufferedIOBase):
-    """A compressor in front of a staged file, which is closed with it."""
-
-    def __init__(self, inner: Any, file: Writing) -> None:
-        self._inner = inner
-        self._file = file
-
-    def writable(self) -> bool:
-        """Always."""
-        return True
-
-    def write(self, data: Any) -> int:
-        """Compress and stage."""
-        done: int = self._inner.write(data)
-        return done
-
-    def flush(self) -> None:
-        """Nothing: compressors keep what does not fill their blocks."""
-
-    def close(self) -> None:
-        """End the compressed data, and put the file in its place."""
-        if not self.closed:
-            super().close()
-            self._inner.close()
-            self._file.close()
-
-    def discard(self) -> None:
-        """Drop the file."""
-        self._file.discard()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Close it, or drop the file when the block has raised."""
-        if kind is not None:
-            self.discard()
-            with suppress(TieredStoreError, ValueError, OSError):
-                self._inner.close()
-            return
-        self.close()

@@ -6,13 +6,12 @@ it was until its journal is summed up, which the first of them does.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tieredstore.errors import ArtifactChanged, HeadConflict, TieredStoreError
+from tieredstore.errors import ArtifactChanged, ArtifactExists, HeadConflict, TieredStoreError
 from tieredstore.manifest.artifact import HEAD, MAX_HEAD, Head, new_generation
 from tieredstore.manifest.names import parents
 from tieredstore.manifest.records import FileRecord
@@ -55,7 +54,7 @@ class PutIn:
 
         Raises
         ------
-        FileExistsError
+        ArtifactExists
             When it is exclusive, and something lies there.
         ArtifactChanged
             When it was moved in, and taken away again by another's publication.
@@ -63,7 +62,7 @@ class PutIn:
         del mount
         path = self.record.path
         if self.exclusive and not self._is_in(fd) and beneath.is_regular(fd, path):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+            raise ArtifactExists(f"{path}: another has put it in meanwhile")
         if not move_in(stage, self.staged, fd, path) and not self._is_in(fd):
             raise ArtifactChanged(f"{path}: the artifact was replaced while it was put in")
 
@@ -125,7 +124,7 @@ def change(
     ------
     HeadConflict
         When another generation is there, or others kept publishing one.
-    FileExistsError
+    ArtifactExists
         See `PutIn`.
     """
     for _ in range(ATTEMPTS):

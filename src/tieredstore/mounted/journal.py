@@ -3,8 +3,9 @@
 Who writes an artifact file by file neither rewrites its records each time nor hides what is there
 already. Below the mark ``writing-<generation>`` each change is one line in a file of its writer's
 own in ``.tieredstore/journal/<generation>/``; then the file itself is moved in, or out. Whoever
-looks for the artifact as a whole sums the journal up: the records with what was changed, as a new
-generation. The files themselves decide: a line whose file is not there counts for nothing, and a
+looks for the artifact as a whole sums the journal up: it renames the mark, so that no writer adds
+to the journal any more, and publishes the records with what was changed as a new generation. The
+files themselves decide: a line whose file is not there counts for nothing, and a
 file that no line describes is measured. Who changes what is in changes.py.
 """
 
@@ -31,7 +32,7 @@ from tieredstore.manifest.records import (
 )
 from tieredstore.mounted import beneath
 from tieredstore.mounted.inplace import records_below, roll_forward
-from tieredstore.mounted.marks import WRITING, Marks, Pending, pending_entries
+from tieredstore.mounted.marks import SUMMING, WRITING, Marks, Pending, pending_entries
 from tieredstore.mounted.mount import Root
 from tieredstore.mounted.staged import AREA as OWN
 
@@ -136,6 +137,11 @@ def sum_up(mount: Root, fd: int, marks: Marks, mark: Pending, retire: Retire) ->
     CorruptData
         When the records that were there before cannot be read.
     """
+    # First the mark: who sees its old name after a change knows that the change is read here.
+    summing = Pending(SUMMING, mark.generation)
+    if mark.kind == WRITING and not _rename(fd, marks, mark, summing):
+        return
+    mark = summing
     try:
         entries = list(_entries(mount, mark.generation))
     except FileNotFoundError:
@@ -147,7 +153,7 @@ def sum_up(mount: Root, fd: int, marks: Marks, mark: Pending, retire: Retire) ->
         head = head_of(records, recipe, generation=new_generation())
         staged = mount.staged("stage", head.generation)
         staged.write_measured(head, records)
-        if _claim(fd, marks, mark, head):
+        if _rename(fd, marks, mark, Pending("publishing", head.generation)):
             roll_forward(staged, fd, marks, retire)
             staged.leave()
         else:
@@ -168,11 +174,10 @@ def _home(generation: str) -> str:
     return f"{OWN}/{AREA}/{generation}"
 
 
-def _claim(fd: int, marks: Marks, mark: Pending, head: Head) -> bool:
-    """Make the mark that of the publication: one of several can."""
-    publishing = Pending("publishing", head.generation)
+def _rename(fd: int, marks: Marks, mark: Pending, to: Pending) -> bool:
+    """Make a mark the next one; one of several can."""
     with suppress(FileNotFoundError), beneath.opened(beneath.open_folder(fd, marks.pending)) as at:
-        os.rename(mark.entry, publishing.entry, src_dir_fd=at, dst_dir_fd=at)
+        os.rename(mark.entry, to.entry, src_dir_fd=at, dst_dir_fd=at)
         os.fsync(at)
         return True
     return False

@@ -18,6 +18,7 @@ from tieredstore.manifest.names import RESERVED
 from tieredstore.mounted import beneath
 
 WRITING: Final = "writing"
+SUMMING: Final = "summing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +141,9 @@ class Pending:
 
     ``kind`` is ``publishing`` (everything is staged and whoever comes next completes it),
     ``filling`` (files are being put in one by one; absent until the required ones are there),
-    ``removing`` (files are being taken to ``area``; whoever comes next completes it) or ``writing``
-    (files are being changed one by one; whoever comes next sums the journal up).
+    ``removing`` (files are being taken to ``area``; whoever comes next completes it), ``writing``
+    (files are being changed one by one; whoever comes next sums the journal up) or ``summing``
+    (that is being done).
     """
 
     kind: str
@@ -184,13 +186,13 @@ class Pending:
     def named(self, entry: str) -> Pending:
         """What it says under the name of its entry, which decides.
 
-        A filling that comes to its end is renamed to a publication, in one step; a writing to
-        that of the generation which it is summed up as.
+        A filling that comes to its end is renamed to a publication, in one step; a writing first
+        to ``summing``, and then to the publication of the generation which it is summed up as.
         """
         if self.entry == entry:
             return self
         kind, _, generation = entry.partition("-")
-        if (self.kind, kind) == (WRITING, "publishing"):
+        if self.kind == WRITING and kind in {SUMMING, "publishing"}:
             with suppress(ManifestError):
                 return Pending(kind, check_generation(generation), "stage")
         if (self.kind, self.area, f"publishing-{self.generation}") == ("filling", "stage", entry):

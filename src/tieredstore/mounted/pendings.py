@@ -59,7 +59,7 @@ class Pendings:
 
     def writes(self, generation: str) -> bool:
         """Whether files are being changed under a mark that names this journal."""
-        return f"writing-{generation}" in self._entries
+        return not self._entries.isdisjoint({f"writing-{generation}", f"summing-{generation}"})
 
     def notes(self, note: str, living: Container[str]) -> bool:
         """Whether a note on a replacement is needed: its author lives, or its stage waits."""

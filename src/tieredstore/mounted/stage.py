@@ -26,7 +26,15 @@ from tieredstore.mounted.inplace import (
     roll_forward,
 )
 from tieredstore.mounted.journal import sum_up
-from tieredstore.mounted.marks import WRITING, Held, Marks, Pending, pending_entries, read_mark
+from tieredstore.mounted.marks import (
+    SUMMING,
+    WRITING,
+    Held,
+    Marks,
+    Pending,
+    pending_entries,
+    read_mark,
+)
 from tieredstore.mounted.mount import ATTEMPTS, Root
 from tieredstore.mounted.staged import AREA, Staged, has, move_in
 
@@ -254,7 +262,7 @@ class Mount(Root):
             roll_forward(staged, fd, marks, self.retire_file)
         elif mark.kind == "removing":
             self._remove_forward(fd, marks, mark)
-        elif mark.kind == WRITING:
+        elif mark.kind in {WRITING, SUMMING}:
             sum_up(self, fd, marks, mark, self.retire_file)
         else:
             finish_filling(fd, marks, mark)

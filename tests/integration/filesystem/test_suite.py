@@ -10,6 +10,34 @@ from fsspec.tests import abstract
 from tieredstore.filesystem import TieredFileSystem
 
 
+class Promoted(TieredFileSystem):
+    """Promotes what was written before each operation."""
+
+    protocol = "tiered"
+
+    def settle(self):
+        if self.store.queued():
+            self.flush()
+
+    def find(self, *args, **kwargs):
+        self.settle()
+        return super().find(*args, **kwargs)
+
+    def expand_path(self, *args, **kwargs):
+        self.settle()
+        return super().expand_path(*args, **kwargs)
+
+
+class Evicted(Promoted):
+    """And evicts it from the first tier then."""
+
+    def settle(self):
+        super().settle()
+        first = self.store.chain.first
+        for folder in list(first.backend.folders()):
+            self.store.evict(first.tier.layout.name_of(folder))
+
+
 class Fixtures(abstract.AbstractFixtures):
     @pytest.fixture
     def fs_join(self):
@@ -31,27 +59,19 @@ class OneTier(Fixtures):
 
 
 class TwoTiers(Fixtures):
-    @pytest.fixture
-    def fs(self, config):
-        return TieredFileSystem(config, skip_instance_cache=True, promote="on-close")
+    """What was written is promoted before each operation."""
 
-
-class FarOnly(Fixtures):
-    """What is written is promoted, and evicted from the first tier at once."""
+    filesystem = Promoted
 
     @pytest.fixture
     def fs(self, config):
-        made = TieredFileSystem(config, skip_instance_cache=True, promote="on-close")
-        changing = made.changing
-        pass_on = changing._pass_on
+        return self.filesystem(config, skip_instance_cache=True, promote="queued")
 
-        def and_evict(name):
-            pass_on(name)
-            if changing._first.held(name):
-                made.store.evict(name)
 
-        changing._pass_on = and_evict
-        return made
+class FarOnly(TwoTiers):
+    """What was written is promoted, and gone from the first tier, before each operation."""
+
+    filesystem = Evicted
 
 
 class TestCopyOneTier(abstract.AbstractCopyTests, OneTier):
