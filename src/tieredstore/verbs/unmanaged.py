@@ -27,6 +27,7 @@ from tieredstore.manifest.records import FileRecord, Records, head_of
 from tieredstore.mounted.filled import put_manifest
 from tieredstore.moving.adopted import Adopted
 from tieredstore.moving.following import Digesting, Follower
+from tieredstore.moving.runs import OpenFile
 from tieredstore.moving.transfer import Transfer
 from tieredstore.pinned import BlockLog, Remembering
 from tieredstore.space.room import Need, room
@@ -38,6 +39,7 @@ from tieredstore.verbs.adopting import (
     seen_records,
     unmanaged_records,
 )
+from tieredstore.verbs.growing import Grown, grown
 from tieredstore.workers import within
 
 
@@ -95,7 +97,8 @@ def bring_unmanaged(
     """
     first, reporter = chain.first, chain.reporter
     reporter.adopted(name, chosen.tier.name)
-    data = _Data.of(name, chosen)
+    before = Grown(chosen, {}, [chosen.copy()]) if adoption.replace else grown(chain, name, chosen)
+    data = _Data.of(name, before.chosen)
     if not first.backend.keeps_case:
         check_case_clashes((f.path for f in data.records), first.backend.place)
     head = Head(data.generation, 0, 0, 0, "0" * 32)
@@ -105,9 +108,9 @@ def bring_unmanaged(
         assert isinstance(staging, Remembering)
         reporter.started("restore", name, sum(f.size for f in data.records))
         with _dropped_if_wrong(data, staging), _log_of(staging, first.tier.name) as log:
-            files = data.files(log, adoption)
+            files = data.files(log, adoption, before.here)
             deadline = first.tier.deadline
-            transfer = Transfer([chosen.copy()], staging, reporter, first.tier.name, deadline)
+            transfer = Transfer(before.copies, staging, reporter, first.tier.name, deadline)
             records = Records.of(transfer.move_open(files).files)
             data.check()
         if adoption.check is not None:
@@ -140,13 +143,17 @@ class _Data:
             generation = adopted_generation(records)
         return cls(name, chosen, records, generation)
 
-    def files(self, log: BlockLog, adoption: Adoption) -> list[Adopted]:
-        """What is moved."""
+    def files(
+        self, log: BlockLog, adoption: Adoption, here: Mapping[str, FileRecord]
+    ) -> list[OpenFile]:
+        """What is moved: measured, unless its blocks are known."""
         seen: dict[str, FileStat] = dict(zip(self.chosen.files, self.chosen.seen, strict=False))
         ordered = sorted(f.path for f in self.records)
         numbers = {path: number for number, path in enumerate(ordered)}
         return [
-            Adopted(f, numbers[f.path], log, self._followers(f, seen.get(f.path), adoption))
+            OpenFile(here[f.path])
+            if f.path in here
+            else Adopted(f, numbers[f.path], log, self._followers(f, seen.get(f.path), adoption))
             for f in self.records
         ]
 

@@ -317,3 +317,31 @@ def test_a_replacement_leaves_the_old_one_until_it_stands(tmp_path, web):
     web.fault = None
     got = store.restore("it", ["a/large.bin"], adoption=adoption)
     assert sorted(p.name for p in got.path.iterdir() if p.name[0] != ".") == ["a"]
+
+
+# -- in parts -----------------------------------------------------------------------------------
+
+
+def test_further_files_are_added_and_the_others_stay(tmp_path, web):
+    """A source's files are asked for a few at a time; none is fetched twice."""
+    files = {f"part-{n}": random.Random(n).randbytes(2 * MIB + n) for n in range(4)}
+    fill(web.root, files)
+    store = store_of(tmp_path, tieredstore.open_source(f"{web.url}/").tier())
+    for number, path in enumerate(files):
+        web.asked.clear()
+        got = store.restore("it", files=[path])
+        check(got, {p: files[p] for p in list(files)[: number + 1]})
+        assert {a.path for a in web.asked if a.method == "GET"} == {path}
+    assert next(v.ok for v in store.verify("it") if v.tier == "local")
+    web.asked.clear()
+    check(store.restore("it", files=list(files)), files)
+    assert not web.asked
+
+
+def test_a_file_that_is_another_now_is_not_kept_among_new_ones(tmp_path, web):
+    fill(web.root, {"one": b"1" * 1000, "two": b"2" * 1000})
+    store_of(tmp_path, tieredstore.open_source(f"{web.url}/").tier()).restore("it", files=["one"])
+    web.fault = lambda a: a.headers.__setitem__("Last-Modified", "Sun, 02 Jan 2022 00:00:00 GMT")
+    fill(web.root, {"one": b"3" * 1000})
+    got = store_of(tmp_path, tieredstore.open_source(f"{web.url}/").tier()).restore("it", ["two"])
+    check(got, {"one": b"3" * 1000, "two": b"2" * 1000})
