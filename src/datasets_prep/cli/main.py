@@ -20,6 +20,7 @@ _GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "preparing": ("prepare", "list"),
     "downloading": ("download",),
     "verifying": (),
+    "exporting": (),
     "tabular": (),
     "vocabulary": (),
     "chunks": (),

@@ -118,7 +118,7 @@ class Tokenizer(Protocol):
         """What ``meta.pkl`` says of it."""
 
     def facts(self) -> dict[str, Any]:
-        """The same as plain JSON, kept small: it travels with the recipe."""
+        """The same as plain JSON, kept small, and ``eot``: it travels with the recipe."""
 
 
 class BytePairs(ABC):
@@ -185,7 +185,7 @@ class BytePairs(ABC):
 
     def facts(self) -> dict[str, Any]:
         """See `Tokenizer.facts`."""
-        return self.meta()
+        return self.meta() if self.eot is None else {**self.meta(), "eot": self.eot}
 
 
 def ended(encoded: Encoded, eot: int | None) -> Encoded:
