@@ -21,6 +21,7 @@ from tieredstore.manifest.names import RESERVED, check_file
 from tieredstore.manifest.records import FileRecord
 from tieredstore.workers import together
 
+_ASKED: Final = 32  # files that are asked for one by one, where the place can be listed
 _KEPT: Final = 64  # readers of one source that are kept
 
 
@@ -85,6 +86,10 @@ def look(backend: Readable, folder: str, files: Sequence[str] | None) -> list[Fi
     Nothing where one that is named is missing, where the place cannot be listed, and where
     artifacts lie, whole or not.
     """
+    if files is not None and backend.listable and len(files) > _ASKED:
+        listed = {f.path: f for f in look(backend, folder, None)}
+        wanted = ["/".join(part for part in (folder, check_file(f)) if part) for f in files]
+        return [listed[path] for path in wanted] if listed.keys() >= set(wanted) else []
     if files is not None:
         paths = ["/".join(part for part in (folder, check_file(f)) if part) for f in files]
         try:

@@ -100,6 +100,7 @@ class SourceFiles:
         self._backend = backend
         self._only = only
         self._seen: dict[str, FileStat] = {}
+        self._listed: list[FileStat] | None = None
         self.revision = revision
         self.shown = f"{backend.place}/{only}" if only else backend.place
 
@@ -184,13 +185,20 @@ class SourceFiles:
         """What the place says of all files."""
         if self._only:
             return [self.look(self._only)]
+        if self._listed is not None:
+            return self._listed
         if not self._backend.remote:
             _refuse_links(Path(self._backend.place))
         found = [f for f in self._backend.list("") if not _is_own(f.path)]
-        return [self._same(f) for f in sorted(found, key=lambda f: f.path.encode())]
+        found = [self._same(f) for f in sorted(found, key=lambda f: f.path.encode())]
+        if self.revision:  # of a commit it cannot become another
+            self._listed = found
+        return found
 
     def look(self, path: str) -> FileStat:
         """What the place says of one file."""
+        if self.revision and path in self._seen:
+            return self._seen[path]
         return self._same(self._backend.stat(path))
 
     def _same(self, found: FileStat) -> FileStat:

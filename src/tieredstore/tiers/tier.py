@@ -26,6 +26,7 @@ from tieredstore.workers import patience, within
 WHOLE, PARTIAL, UNMANAGED = "whole", "partial", "unmanaged"
 PENDING, ABSENT, DAMAGED, UNREACHABLE = "pending", "absent", "damaged", "unreachable"
 AUTO, NEVER = "auto", "never"
+_EACH = 0.1  # seconds in which a place says what it has of one file
 
 
 def check_pack(pack: str, backend: Readable) -> None:
@@ -120,7 +121,10 @@ class Tier:
     def locate(self, name: str, files: Sequence[str] | None = None) -> Located:
         """Say what this tier has of an artifact; never raises for a tier that fails."""
         try:
-            return within(self.deadline, lambda: self._locate(name, files), f"tier {self.name!r}")
+            seconds = self.deadline
+            if self.adopt and files is not None and not isinstance(self.backend, LocalBackend):
+                seconds += _EACH * len(files)  # which are asked for one by one
+            return within(seconds, lambda: self._locate(name, files), f"tier {self.name!r}")
         except (OSError, TieredStoreError) as error:
             return Located(self, UNREACHABLE, self.layout.folder(name), detail=reason(error))
 
