@@ -165,6 +165,17 @@ def test_damage_is_seen_and_mended_by_the_next_pre_build(bed):
     assert plain(path).num_rows == 100
 
 
+def test_a_data_file_changed_under_its_old_time_is_built_anew(bed):
+    path = bed.data(test=[{"n": 1}])
+    store, seen = hf_cache.open_cache_store(), path.stat()
+    hf_cache.prebuild([str(path)], "test", store, bed.cache, lambda _: None)
+    path.write_text(path.read_text().replace("1", "2"))
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    assert hf_cache.load(path, field="test", store=store)["n"][0] == 2
+    hf_cache.prebuild([str(path)], "test", store, bed.cache, lambda _: None)
+    assert plain(path)["n"][0] == 2
+
+
 def test_a_copy_follows_the_bytes_of_its_data_file(bed, builds):
     path = bed.data()
     store = open_store({"tier": [{"name": "a", "backend": "local", "path": "store"}]})

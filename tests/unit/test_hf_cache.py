@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,18 @@ def test_a_damaged_entry_is_replaced_and_a_whole_one_kept(tmp_path):
     assert (target.path / "json-train.arrow").read_bytes() == b"arrow"
     assert not seeding.put(files, target, seeding.OWN)
     assert os.listdir(target.path.parent) == ["2"], "nothing is left beside it"
+
+
+def test_an_entry_of_other_bytes_with_the_same_sizes_is_replaced(tmp_path):
+    """A data file that was changed in place, and given its old time again."""
+    entry, target = make_entry(tmp_path / "a", b"other"), make_entry(tmp_path / "b")
+    note = replace(entry.note(), digest="xxh3-128:1")
+    assert seeding.put(seeding.Files(entry.path, entry.arrow(), note), target, seeding.OWN)
+    assert (target.path / "json-train.arrow").read_bytes() == b"other"
+    assert target.note() == note
+    later = replace(note, ctime_ns=9)  # somebody changed its mode
+    assert not seeding.put(seeding.Files(entry.path, entry.arrow(), later), target, seeding.OWN)
+    assert target.note() == later
 
 
 def test_of_many_who_put_the_same_entry_one_does(tmp_path):
@@ -236,6 +249,21 @@ def test_a_folder_for_everybody_gets_one_for_this_user_first(tmp_path):
     assert stat.S_IMODE(above.parent.stat().st_mode) == 0o700
 
 
+def test_many_jobs_that_are_the_first_in_a_scratch_folder_all_get_a_place(tmp_path):
+    begin, found = threading.Barrier(16), []
+
+    def work():
+        begin.wait()
+        found.append(jobs.place([tmp_path], []))
+
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [tmp_path] * 16
+
+
 def test_a_cache_goes_where_there_is_room(tmp_path, monkeypatch):
     near, far = tmp_path / "near", tmp_path / "far"
     near.mkdir()
@@ -289,6 +317,7 @@ def test_caches_of_processes_that_are_gone_are_found(tmp_path):
         f"{host}@{gone.stdout.strip()}.aa": "ended",
         f"{host}@{os.getpid()}.aa": "running",
         "elsewhere@1.aa": "unknown",
+        "10-0-0-1@1.aa": "unknown",  # no job 10
         "77": "unknown",  # there is no SLURM here
         "what": "unknown",
     }
@@ -302,7 +331,7 @@ def test_caches_of_processes_that_are_gone_are_found(tmp_path):
         if each.state == collecting.ENDED:
             assert collecting.remove(each)
             assert not collecting.remove(each)
-    assert len(os.listdir(above)) == 5
+    assert len(os.listdir(above)) == 6
 
 
 # -- shared -------------------------------------------------------------------------------------

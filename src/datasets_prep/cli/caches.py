@@ -171,7 +171,7 @@ def _add_job_env(group: Verbs) -> None:
 
 def _job_env(args: argparse.Namespace) -> int:
     prebuilt, ways = (args.prebuilt or prebuilt_cache()).absolute(), seeding.OWN
-    found = entries(prebuilt)
+    found = entries(shared.version_of(prebuilt))
     if args.shared is not None:
         found, ways = entries(shared.version_of(args.shared.absolute())), seeding.LINKS
     folder = args.folder

@@ -36,7 +36,7 @@ def guarded(call: Callable[[], int]) -> int:
         complain(reason(error))
         return FAILED
     except ImportError as error:
-        complain(f"{error}; pip install 'tieredstore[prep,slurm]'")
+        complain(f"{error}; pip install 'tieredstore[prep,slurm,caches]'")
         return FAILED
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user
         complain(f"unexpected {type(error).__name__}: {reason(error)}; please report it")

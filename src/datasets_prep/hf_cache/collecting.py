@@ -108,10 +108,10 @@ def _judged(path: Path, asked: _Asked) -> Iterator[Found]:
             yield Found(path, "", ENDED, "", uid)
             return
         owner = path.name.removeprefix(PREFIX)
-        if job := _JOB.fullmatch(owner):
-            state, why = asked.job(job[1], str(note_of(path).get("cluster", "")))
-        elif process := _PROCESS.fullmatch(owner):
+        if process := _PROCESS.fullmatch(owner):
             state, why = _process(process[1], int(process[2]))
+        elif job := _JOB.fullmatch(owner):
+            state, why = asked.job(job[1], str(note_of(path).get("cluster", "")))
         else:
             state, why = UNKNOWN, "not named after a job"
         yield Found(path, owner, state, why, uid)

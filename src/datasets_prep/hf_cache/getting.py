@@ -52,15 +52,12 @@ class Prebuilt:
         How ``datasets`` calls it.
     source, digest : Source and str
         What it was made from.
-    built : bool
-        Whether it was built by this call.
     """
 
     got: Got
     key: Key
     source: Source
     digest: str
-    built: bool
 
 
 def open_cache_store(
@@ -109,12 +106,16 @@ def get(request: Request, store: TieredStore, cache: Path) -> Prebuilt:
     note = Entry(cache, key.entry).note()
     digest = note.digest if note is not None and note.source == source else source.digest()
     name, recipe = artifact(request, key, digest)
-    work = _Work(request, source)
+
+    def work(stage: Build) -> None:
+        stage.facts["rows"] = build(request, stage.path)
+        source.check()
+
     try:
-        got = store.ensure(name, work.build, recipe)
+        got = store.ensure(name, work, recipe)
     except PromoteFailed:  # the reporter has heard of it; here it is whole
         got = store.restore(name, recipe=recipe)
-    return Prebuilt(got, key, source, digest, work.done)
+    return Prebuilt(got, key, source, digest)
 
 
 def artifact(request: Request, key: Key, digest: str) -> tuple[str, Recipe]:
@@ -123,20 +124,6 @@ def artifact(request: Request, key: Key, digest: str) -> tuple[str, Recipe]:
     said = json.dumps([digest, options], sort_keys=True).encode()
     recipe = Recipe(PREPARER, "1", options, {"data": digest})
     return f"{PREPARER}/{xxhash.xxh3_128_hexdigest(said)}", recipe
-
-
-class _Work:
-    """One build, and whether it came to it."""
-
-    def __init__(self, request: Request, source: Source) -> None:
-        self._request = request
-        self._source = source
-        self.done = False
-
-    def build(self, stage: Build) -> None:
-        stage.facts["rows"] = build(self._request, stage.path)
-        self._source.check()
-        self.done = True
 
 
 def load(
@@ -151,8 +138,7 @@ def load(
 
     That is an entry of the job's or the pre-built cache; else it is restored from the store, or
     built by one of all who ask for it. It is opened memory-mapped: without a lock, also from a
-    read-only mount. Results of ``map`` and ``filter`` go to a folder of
-    this process.
+    read-only mount. Results of ``map`` and ``filter`` go to a folder of this process.
 
     Parameters
     ----------

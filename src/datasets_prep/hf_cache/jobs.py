@@ -128,13 +128,15 @@ def place(bases: Sequence[Path], found: Sequence[Entry]) -> Path:
 def _is_able(base: Path) -> bool:
     """Whether job caches can be made there; the folder for them is."""
     folder = above(base)
+    own = folder.parent != base
+    # Who shares the scratch folder shares the one in it.
     try:
-        for each in (folder.parent, folder):
-            if each != base and not each.exists():
+        mode = 0o700 if own else stat.S_IMODE(base.stat().st_mode)
+        for each in (folder.parent, folder) if own else (folder,):
+            with suppress(FileExistsError):
                 each.mkdir(mode=0o700)
-                if folder.parent == base:  # who shares the scratch folder shares this one
-                    each.chmod(stat.S_IMODE(base.stat().st_mode))
-        mine = folder.parent == base or os.lstat(folder.parent).st_uid == os.geteuid()
+                each.chmod(mode)
+        mine = not own or os.lstat(folder.parent).st_uid == os.geteuid()
     except OSError:
         return False
     return mine and os.access(folder, os.W_OK | os.X_OK)

@@ -118,7 +118,8 @@ class Files:
 def put(files: Files, entry: Entry, ways: Sequence[Way], count: Counter[str] | None = None) -> bool:
     """Make an entry of files: staged beside it, and renamed into place.
 
-    An entry that is there with the same data stays. Of several that put the same one in, one does.
+    An entry that is there with the same data stays, and gets the note. Of several that put the
+    same one in, one does.
 
     Parameters
     ----------
@@ -142,6 +143,7 @@ def put(files: Files, entry: Entry, ways: Sequence[Way], count: Counter[str] | N
         When it cannot be put there.
     """
     if _is_there(files, entry):
+        _note(files.note, entry)
         return False
     above = entry.path.parent
     try:
@@ -173,8 +175,20 @@ def discard(entry: Entry) -> None:
 
 
 def _is_there(files: Files, entry: Entry) -> bool:
-    have, data = entry.files(), files.names.keys() - _OWN
+    have, data, note = entry.files(), files.names.keys() - _OWN, entry.note()
+    if note is not None and files.note is not None and note.digest != files.note.digest:
+        return False  # of other bytes, with the same path and time
     return all(have.get(name) == files.names[name] for name in data) and not entry.lacks()
+
+
+def _note(note: Note | None, entry: Entry) -> None:
+    """Bring an entry's note up to date; without one it is of use all the same."""
+    if note is None or note == entry.note():
+        return
+    with suppress(OSError):
+        own = entry.path / f"{NOTE}-{secrets.token_hex(8)}"
+        own.write_text(note.text(), encoding="utf-8")
+        own.rename(entry.path / NOTE)
 
 
 def _place(source: Path, target: Path, ways: Sequence[Way]) -> str:
