@@ -81,7 +81,9 @@ class Making:
             "subset": self._choice.subset,
             "tokenizer": tokenizers.identity(self._choice.tokenizer),
         }
-        return options if self._choice.shuffle else {**options, "shuffle": False}
+        if self._choice.shuffle or isinstance(self._corpus.split, Given):
+            return options
+        return {**options, "shuffle": False}
 
     @cached_property
     def _source(self) -> SourceFiles:

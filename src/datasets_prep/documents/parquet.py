@@ -60,6 +60,10 @@ def _batch(values: Any, path: str, first: int, column: str, share: float) -> Bat
         texts = values.to_pylist()
     except UnicodeDecodeError:
         texts = [_text(value) for value in values]
+    else:
+        if not values.null_count:
+            batch.texts, batch.length = texts, sum(map(len, texts))
+            return batch
     for number, text in enumerate(texts, first):
         if isinstance(text, str):
             batch.add(text)
