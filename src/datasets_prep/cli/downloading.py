@@ -103,9 +103,8 @@ def download_script(dest: Path, spec: str, argv: Sequence[str] | None = None) ->
 def options_of(args: argparse.Namespace) -> DownloadOptions:
     """The download that parsed arguments describe."""
     given = {k: v for k, v in vars(args).items() if k not in _HERE}
-    spec = None if given.pop("skip_verify") else given.pop("spec", None)
-    given.pop("spec", None)
-    return DownloadOptions(**given, spec=spec)
+    verify = not given.pop("skip_verify")
+    return DownloadOptions(**given, verify=verify)
 
 
 def _download(args: argparse.Namespace) -> int:

@@ -44,6 +44,8 @@ class DownloadOptions:
         What is there is replaced, when the new one stands.
     spec : Spec or str or None
         What the dataset has to be: a specification, the name of one, or a TOML file's path.
+    verify : bool
+        It is compared with that; otherwise the specification only says what lies at the top.
     limits : Limits, optional
         What an archive may hold.
     config : Path or None
@@ -69,6 +71,7 @@ class DownloadOptions:
     connections: int | None = None
     force: bool = False
     spec: Spec | str | None = None
+    verify: bool = True
     limits: Limits | None = None
     config: Path | None = None
 

@@ -52,7 +52,7 @@ class _Download:
     def __init__(self, options: DownloadOptions, telling: Telling) -> None:
         self._options = options
         self._telling = telling
-        self._verifier = Verifier(options.spec, telling)
+        self._verifier = Verifier(options.spec, telling, compares=options.verify)
         self._store, self._name, self._folder = _destination(options, telling)
 
     def run(self) -> Downloaded:

@@ -22,10 +22,13 @@ class Verifier:
         It, its name, or the path of its file.
     telling : Telling
         Told each line of a report.
+    compares : bool
+        Whether folders are compared at all.
     """
 
-    def __init__(self, spec: Spec | str | None, telling: Telling) -> None:
+    def __init__(self, spec: Spec | str | None, telling: Telling, *, compares: bool = True) -> None:
         self._telling = telling
+        self._compares = compares
         self._spec: Spec | None = None
         if spec is not None:
             from datasets_prep.download.verification import read_spec
@@ -34,8 +37,8 @@ class Verifier:
 
     @property
     def knows(self) -> bool:
-        """Whether there is a specification."""
-        return self._spec is not None
+        """Whether there is a specification to compare with."""
+        return self._compares and self._spec is not None
 
     @property
     def top(self) -> Collection[str]:
@@ -50,7 +53,7 @@ class Verifier:
         VerificationFailed
             When it is another; each problem has been told.
         """
-        if self._spec is None:
+        if self._spec is None or not self._compares:
             return
         from datasets_prep.download.verification import verify
 

@@ -345,3 +345,12 @@ def test_a_file_that_is_another_now_is_not_kept_among_new_ones(tmp_path, web):
     fill(web.root, {"one": b"3" * 1000})
     got = store_of(tmp_path, tieredstore.open_source(f"{web.url}/").tier()).restore("it", ["two"])
     check(got, {"one": b"3" * 1000, "two": b"2" * 1000})
+
+
+def test_a_connection_serves_one_run_after_the_other(tmp_path, web):
+    ports = set()
+    web.fault = lambda a: ports.add(a.handler.client_address) if a.span else None
+    fill(web.root, {f"run-{n}": random.Random(n).randbytes(3 * MIB) for n in range(12)})
+    tier = tieredstore.open_source(f"{web.url}/").tier(connections=2)
+    store_of(tmp_path, tier).restore("it", files=[f"run-{n}" for n in range(12)])
+    assert len(ports) <= 4

@@ -12,6 +12,7 @@ from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from typing import TYPE_CHECKING, Final
 
 from tieredstore.errors import TierUnavailable
@@ -159,6 +160,27 @@ class Answer:
             buffer[at : at + len(data)] = data
             at += len(data)
         return at
+
+    def pour(self, buffer: memoryview) -> bool:
+        """Read into all of ``buffer``, straight from the connection where that can be had.
+
+        What goes wrong there is raised as it is, by the connection and not by the client library.
+        """
+        straight = getattr(self._response.raw, "_fp", None)
+        if not isinstance(straight, HTTPResponse):
+            return self.fill(buffer) == len(buffer)
+        at = 0
+        while at < len(buffer):
+            got = straight.readinto(buffer[at:])
+            if not got:
+                return False
+            at += got
+        return True
+
+    def end(self) -> None:
+        """Say that `pour` has read all, so that the connection is used again."""
+        if getattr(self._response.raw, "_fp", None) is not None:
+            self._response.raw.release_conn()
 
     def skip(self, size: int) -> int:
         """Read past ``size`` bytes; say how many there were."""

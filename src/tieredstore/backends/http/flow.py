@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from http.client import HTTPException
 
 from tieredstore.backends.http.answer import PARTIAL, Answer, BrokenAnswer, Version
 from tieredstore.backends.http.client import Client, Exchange, import_requests
@@ -22,6 +23,13 @@ class _Coming(threading.local):
     at = end = 0
     exchange: Exchange | None = None
     answer: Answer | None = None
+
+
+def _client_errors() -> type[Exception]:
+    import_requests()
+    from urllib3.exceptions import HTTPError
+
+    return HTTPError
 
 
 class FlowingHttpReader(HttpReader, FlowingReader):
@@ -57,19 +65,17 @@ class FlowingHttpReader(HttpReader, FlowingReader):
             if coming.answer is None and not self._begin(offset):
                 return False
             assert coming.answer is not None
-            return coming.answer.fill(buffer) == len(buffer)
+            if not coming.answer.pour(buffer):
+                return False
+            if coming.at == coming.end:
+                coming.answer.end()
+                self._drop()
+            return True
         except TieredStoreError:
             self._drop()
             raise
-        except (BrokenAnswer, OSError, self._client_errors()):
+        except (BrokenAnswer, OSError, HTTPException, ValueError, _client_errors()):
             return False
-
-    @staticmethod
-    def _client_errors() -> type[Exception]:
-        import_requests()
-        from urllib3.exceptions import HTTPError
-
-        return HTTPError
 
     def _begin(self, offset: int) -> bool:
         """Ask for what is left of the run; false where the answer is not simply that."""
