@@ -103,7 +103,7 @@ class Pod:
             "OMP_NUM_THREADS": "1",
             "HTTP_PROXY": "http://127.0.0.1:9",
             "HTTPS_PROXY": "http://127.0.0.1:9",
-            "NO_PROXY": "127.0.0.1",
+            "NO_PROXY": "127.0.0.1,localhost",
         }
 
     def use_vocabulary(self, folder: Path) -> None:
@@ -118,8 +118,11 @@ class Pod:
         self.env["PYTHONPATH"] = os.pathsep.join([str(hidden), self.env.get("PYTHONPATH", "")])
 
     def start(self, *words: object, **how: object) -> subprocess.Popen[str]:
+        return self._start(["-m", "datasets_prep.cli", *map(str, words)], **how)
+
+    def _start(self, words: list[str], **how: object) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "datasets_prep.cli", *map(str, words)],
+            [sys.executable, *words],
             cwd=self.root,
             env=self.env,
             stdin=subprocess.DEVNULL,
@@ -130,9 +133,14 @@ class Pod:
         )
 
     def run(self, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-        process = self.start(*words)
+        return self._ended(self.start(*words), code)
+
+    def script(self, *words: object) -> subprocess.CompletedProcess[str]:
+        return self._ended(self._start([*map(str, words)]), 0)
+
+    def _ended(self, process: subprocess.Popen[str], code: int) -> subprocess.CompletedProcess[str]:
         out, err = process.communicate(timeout=110)
-        assert process.returncode == code, f"{words}\n{out}\n{err}"
+        assert process.returncode == code, f"{process.args}\n{out}\n{err}"
         assert "Traceback" not in err
         return subprocess.CompletedProcess(process.args, code, out, err)
 
