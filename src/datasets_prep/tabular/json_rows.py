@@ -158,12 +158,15 @@ def _parsed(block: bytes, schema: pa.Schema, options: ParquetOptions) -> pa.Tabl
     import pyarrow as pa
     import pyarrow.json as pj
 
+    if any(_holds_nulls_only(field.type) for field in schema):
+        return None
     unexpected = "infer" if options.columns else "error"
     reading = pj.ReadOptions(use_threads=False, block_size=len(block) + 1)
     parsing = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected)
     try:
         str(block, "utf-8")  # Arrow does not look
         table = pj.read_json(pa.BufferReader(block), reading, parsing).select(schema.names)
+        table.validate(full=True)
     except (pa.ArrowException, UnicodeDecodeError, KeyError):
         return None
     lines = block.count(b"\n") + (not block.endswith(b"\n"))
@@ -171,6 +174,14 @@ def _parsed(block: bytes, schema: pa.Schema, options: ParquetOptions) -> pa.Tabl
         lines = sum(1 for line in block.split(b"\n") if line.strip(_BLANK))
     fits = table.num_rows == lines and table.schema.equals(schema)
     return table if fits else None
+
+
+def _holds_nulls_only(kind: pa.DataType) -> bool:
+    """Whether something in a type is always null: Arrow 26 makes broken arrays of lists of it."""
+    import pyarrow as pa
+
+    inner = [kind.field(number).type for number in range(kind.num_fields)]
+    return any(pa.types.is_null(each) or _holds_nulls_only(each) for each in inner)
 
 
 def _in_lines(block: bytes, first: int, path: str) -> Iterator[_Record]:
