@@ -68,6 +68,11 @@ class Reading(io.BufferedReader):
         self.path = path
         self.size = size
 
+    def __del__(self) -> None:
+        """Close it: clients of fsspec leave that to the interpreter, and nothing is lost by it."""
+        with suppress(OSError, ValueError):
+            self.close()
+
     def __reduce__(self) -> tuple[Any, ...]:
         """What opens it anew."""
         return _again, (self.fs, self.path, self.tell())
