@@ -124,7 +124,7 @@ def test_status_and_exit_code_tell_the_same_truth(bed):
     summary.write_text("evaluation: {tasks: [{dataset: gone.json}]}")
     stops = bed.command("cache", "prebuild", summary, "--pretty")
     said = json.loads(stops.stdout)
-    assert (stops.returncode, said["status"], said["continue"]) == (1, "failed", False)
+    assert (stops.returncode, said["status"], said["continue"]) == (4, "failed", False)
     goes_on = bed.command("cache", "prebuild", summary, "--yes")
     said = json.loads(goes_on.stdout)
     assert (goes_on.returncode, said["status"], said["continue"]) == (4, "failed", True)

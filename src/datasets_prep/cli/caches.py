@@ -33,8 +33,7 @@ from datasets_prep.hf_cache.request import Request, key_of
 from datasets_prep.hf_cache.summaries import datasets_of
 from datasets_prep.slurm import Queue
 
-SOME_FAILED: Final = 3  # and whoever asked wants to go on
-ALL_FAILED: Final = 4
+STATUSES: Final = {prebuilding.ALL: DONE, prebuilding.SOME: 3, prebuilding.NONE: 4}
 CONTINUE, STOP = "continue", "stop"
 _QUESTION: Final = "Continue with eval submission anyway? [y/N] "
 
@@ -86,8 +85,7 @@ def _add_prebuild(group: Verbs) -> None:
         "build what an experiment's jobs will read, each data file once",
         "Build the data files of evaluation.tasks[].dataset, and seed the cache with them: jobs "
         "that call load_dataset build nothing. The log goes to standard error, a summary in JSON "
-        "to standard output. Exit status: 0 all are cached, 3 some, 4 none, and the jobs may be "
-        "submitted; 1 they are not to be.",
+        "to standard output. Exit status: 0 all are cached, 3 some, 4 none.",
     )
     verb.add_argument("summary", metavar="SUMMARY", help="experiment_summary.yaml")
     verb.add_argument(
@@ -114,9 +112,7 @@ def _prebuild(args: argparse.Namespace) -> int:
     goes_on = shown and (not summary.failed or _goes_on(args))
     indent = 2 if args.pretty else None
     print(json.dumps(summary.told() | {"continue": goes_on}, indent=indent))  # noqa: T201
-    if not goes_on:
-        return FAILED
-    return {prebuilding.ALL: DONE, prebuilding.SOME: SOME_FAILED}.get(summary.status, ALL_FAILED)
+    return STATUSES[summary.status] if shown else FAILED
 
 
 def _share(added: list[Entry], folder: Path) -> bool:

@@ -152,7 +152,8 @@ def test_shellcheck_finds_nothing(tmp_path) -> None:
         ),
     )
     lines = replace(full, name="lines", command="for i in 1 2; do echo $i 'x'; done\n")
-    shown = [scripts.render(job) for job in (full, lines, Job("plain", ("true",)))]
+    shared = replace(full, name="shared", cache="shared", cache_from="it's $(e)")
+    shown = [scripts.render(job) for job in (full, lines, shared, Job("plain", ("true",)))]
     files = scripts.write(shown, tmp_path / "scripts")
     done = subprocess.run(
         [SHELLCHECK, *files], capture_output=True, text=True, timeout=60, check=False
