@@ -136,6 +136,8 @@ class Assembly:
         """Say what shards there are to be; of a subset also which documents of which split."""
         groups = self._pieces()
         pieces = [piece for group in groups for piece in group]
+        if not pieces:
+            raise self._empty()
         self._trained = len(groups[0])
         tokenizer = self._tokenizer(pieces[0])
         crew.brief(self._inputs.setting.with_tokenizer(tokenizer))
@@ -182,12 +184,15 @@ class Assembly:
         """The splits, of so many documents in each piece."""
         total = sum(counts)
         if not total:
-            raise SourceError(f"{self._inputs.source.shown}: its files hold no documents")
+            raise self._empty()
         rule = self._corpus.split
         if isinstance(rule, Drawn):
             return drawn(rule, total, shuffle=self._choice.shuffle)
         trained = sum(counts[: self._trained])
         return given(trained, total - trained)
+
+    def _empty(self) -> SourceError:
+        return SourceError(f"{self._inputs.source.shown}: its files hold no documents")
 
     # -- doing it -------------------------------------------------------------------------------
 

@@ -251,6 +251,9 @@ WHOLLY_BAD: dict[str, Callable[[Path], str]] = {
     "no documents": lambda p: str(
         p.with_suffix(".jsonl").write_text("\n\n") and "its files hold no documents"
     ),
+    "no rows": lambda p: str(
+        write_parquet(p.with_suffix(".parquet"), []) and "its files hold no documents"
+    ),
     "no files": lambda p: str(p.with_suffix(".csv").write_text("x") and "no files with documents"),
     "one document": lambda p: str(
         p.with_suffix(".jsonl").write_text('{"text": "x"}\n') and "none are left for training"
