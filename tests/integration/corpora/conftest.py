@@ -75,7 +75,8 @@ def write_parquet(path: Path, texts: list[str], rows: int = 100) -> Path:
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"id": range(len(texts)), "text": texts}), path, row_group_size=rows)
+    table = pa.table({"id": range(len(texts)), "text": pa.array(texts, pa.string())})
+    pq.write_table(table, path, row_group_size=rows)
     return path
 
 
