@@ -88,5 +88,5 @@ def test_something_else_than_a_preparer_is_refused(site: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownDataset, match="expected one of openwebtext, .*shakespeare"):
+    with pytest.raises(UnknownDataset, match=r"expected one of openwebtext, .*shakespeare"):
         preparers.load("nothing")

@@ -62,7 +62,8 @@ def compare(encoding, others, texts):
 
 def check(other, batch, expected):
     documents = [utf8(text) for text in batch]
-    for found in (other.encode_batch(batch), other.encode_utf8(documents)):
+    views = [memoryview(document) for document in documents]  # of a larger buffer, say
+    for found in (other.encode_batch(batch), other.encode_utf8(views)):
         assert found.tokens.dtype.name == other.dtype
         assert found.lengths.tolist() == [len(each) for each in expected], first(
             other, batch, expected

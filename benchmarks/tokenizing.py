@@ -1,6 +1,6 @@
 """Engines of one tokenizer side by side on one core.
 
-    python benchmarks/tokenizers.py [--megabytes 40] [--rounds 4] [--tokenizer gpt2]
+    python benchmarks/tokenizing.py [--megabytes 40] [--rounds 4] [--tokenizer gpt2]
 
 Text is what every Debian machine has: Python's sources and what lies in /usr/share/doc. Each round
 runs every engine on text that it has not seen, so that caches of pieces are as cold as in use. The
