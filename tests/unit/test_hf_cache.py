@@ -165,6 +165,7 @@ def test_a_summary_names_each_data_file_once_relative_to_itself(tmp_path):
     summary = tmp_path / "s.yaml"
     summary.write_text(
         "evaluation:\n  tasks:\n  - {dataset: a.json}\n  - {dataset: /d/b.json, name: x}\n"
+        "  - {name: y}\n"
         f"  - {{dataset: {tmp_path}/sub/../a.json}}\n"
     )
     assert datasets_of(summary) == [str(tmp_path / "a.json"), "/d/b.json"]
@@ -175,7 +176,8 @@ def test_a_summary_names_each_data_file_once_relative_to_itself(tmp_path):
     [
         ("a: 1", "evaluation is None, expected a table"),
         ("evaluation: {tasks: []}", "evaluation.tasks is \\[\\], expected a list"),
-        ("evaluation: {tasks: [{name: x}]}", "task 1: dataset is None, expected a path"),
+        ("evaluation: {tasks: [{name: x}]}", "no task of evaluation.tasks has a dataset"),
+        ("evaluation: {tasks: [{name: x}, {dataset: 3}]}", "task 2: dataset is 3, expected a path"),
         ("evaluation: {tasks: [3]}", "task 1 is 3, expected a table"),
     ],
 )

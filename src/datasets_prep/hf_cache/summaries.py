@@ -17,7 +17,7 @@ def datasets_of(path: str | os.PathLike[str]) -> list[str]:
     Parameters
     ----------
     path : path
-        The summary, in YAML or TOML. Paths in it are relative to its folder.
+        The summary, in YAML or TOML. Paths in it are relative to its folder; a task may do without.
 
     Raises
     ------
@@ -33,9 +33,13 @@ def datasets_of(path: str | os.PathLike[str]) -> list[str]:
     for number, task in enumerate(tasks, 1):
         where = f"{path}: evaluation.tasks, task {number}"
         dataset = _table(task, where).get("dataset")
+        if dataset is None:
+            continue
         if not isinstance(dataset, str) or not dataset:
             raise OptionError(f"{where}: dataset is {dataset!r}, expected a path")
         found.append(os.path.abspath(path.parent / Path(dataset).expanduser()))
+    if not found:
+        raise OptionError(f"{path}: no task of evaluation.tasks has a dataset, expected a path")
     return list(dict.fromkeys(found))
 
 
