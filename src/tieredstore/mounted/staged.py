@@ -266,9 +266,10 @@ def has(fd: int, file: FileRecord) -> bool:
 def _stats(fd: int) -> Iterator[tuple[str, os.stat_result]]:
     """Every file below ``fd`` but the store's own; each folder is opened once."""
     for path, entry in beneath.walk(fd, RESERVED):
-        found = None
-        with suppress(OSError):  # a network mount may remember what is no more
-            found = entry.stat(follow_symlinks=False)
+        try:
+            found: os.stat_result | None = entry.stat(follow_symlinks=False)
+        except OSError:  # a network mount may remember what is no more
+            found = None
         if found is None or not stat.S_ISREG(found.st_mode):
             found = beneath.stat_file(fd, path)
         yield path, found

@@ -70,12 +70,12 @@ class _Ground:
 
     def __init__(self, staged: Staged, measured: Measured, tier: str) -> None:
         self._measured = measured
-        self._tier = tier
+        self.tier = tier
         with self.writing():
             self._folders = beneath.Folders(staged.open(make=True))
 
     def writing(self) -> AbstractContextManager[None]:
-        return writing_to(self._tier)
+        return writing_to(self.tier)
 
     def create(self, path: str, mode: int) -> int:
         folder, name = beneath.split(check_file(path))
@@ -87,7 +87,7 @@ class _Ground:
         except TieredStoreError:
             raise
         except OSError as error:
-            raise cannot_write(self._tier, error) from error
+            raise cannot_write(self.tier, error) from error
 
     def done(self, path: str, fd: int, mtime_ns: int | None, table: bytes) -> None:
         # Always to the nanosecond: by that a later change is seen even within a tick of the
@@ -153,11 +153,12 @@ class StageWriter:
         """
         fd = self._ground.create(path, mode)
         try:
-            with self._ground.writing():
-                beneath.write_all(fd, memoryview(data), 0)
-                self._ground.done(path, fd, mtime_ns, _table(data))
-        except BaseException:
+            beneath.write_all(fd, memoryview(data), 0)
+            self._ground.done(path, fd, mtime_ns, _table(data))
+        except BaseException as error:
             self._ground.remove(path)
+            if isinstance(error, OSError):
+                raise cannot_write(self._ground.tier, error) from error
             raise
         finally:
             os.close(fd)
