@@ -14,6 +14,7 @@ from datasets_prep.cli.edge import DONE, guarded
 from datasets_prep.cli.verbs import Verbs
 from datasets_prep.console import remark
 from datasets_prep.download import DownloadOptions, download
+from datasets_prep.download.archives.rules import COPY, REFUSE, Limits
 from datasets_prep.download.telling import Telling
 from datasets_prep.errors import OptionError
 from datasets_prep.options import Parser
@@ -63,6 +64,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--keep-archive", action="store_true", help="let it stay there")
     parser.add_argument("--no-extract", dest="extract", action="store_false", help="as it is")
+    parser.add_argument(
+        "--links",
+        choices=(REFUSE, COPY),
+        default=REFUSE,
+        help=f"what becomes of links inside an archive (default: {REFUSE})",
+    )
     parser.add_argument("--sha256", default="", metavar="X", help="of the file that is fetched")
     parser.add_argument("--connections", type=int, metavar="N", help="requests at once")
     parser.add_argument("--force", action="store_true", help="replace what is there, in the end")
@@ -103,8 +110,8 @@ def download_script(dest: Path, spec: str, argv: Sequence[str] | None = None) ->
 def options_of(args: argparse.Namespace) -> DownloadOptions:
     """The download that parsed arguments describe."""
     given = {k: v for k, v in vars(args).items() if k not in _HERE}
-    verify = not given.pop("skip_verify")
-    return DownloadOptions(**given, verify=verify)
+    verify, limits = not given.pop("skip_verify"), Limits(links=given.pop("links"))
+    return DownloadOptions(**given, verify=verify, limits=limits)
 
 
 def _download(args: argparse.Namespace) -> int:

@@ -92,7 +92,7 @@ def script(repo, *options, code=0):
 
 def there(tmp_path):
     folder = tmp_path / "scratch/websight-v2/data"
-    return len(list(folder.rglob("images/*.png"))) if folder.exists() else None
+    return len(list((folder / "images").glob("*.png"))) if folder.exists() else None
 
 
 def test_from_a_url_then_found_then_replaced(repo, url, tmp_path):
@@ -133,6 +133,17 @@ def test_a_copied_folder_keeps_modes_and_times(repo, tmp_path):
         assert (folder / "images" / f"{n}.png").stat().st_mtime_ns == 1_600_000_000_123_456_789 + n
     assert (folder / "images" / "7.png").stat().st_mode & 0o777 == 0o640
     assert (folder / "fetch.sh").stat().st_mode & 0o777 == 0o755
+
+
+def test_links_become_copies_when_asked_for(repo, tmp_path):
+    archive = tmp_path / "linked.tar"
+    link = hostile.member(b"d/link", b"", b"2", target=b"../good.txt")
+    archive.write_bytes(hostile.tar(hostile.GOOD, link))
+    options = ["--local-path", str(archive), "--dest", str(tmp_path / "linked"), "--skip-verify"]
+    assert "'d/link': a symbolic link to 'good.txt'" in script(repo, *options, code=1)
+    assert not (tmp_path / "linked").exists()
+    script(repo, *options, "--links", "copy")
+    assert (tmp_path / "linked" / "d" / "link").read_text() == "good"
 
 
 def slurm_file(repo, *changes):
