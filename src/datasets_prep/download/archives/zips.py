@@ -27,6 +27,7 @@ _LOCAL: Final = struct.Struct("<4s5H3L2H")
 _COMMENT: Final = 0xFFFF
 _ENTRY: Final = 2048  # bytes of the list for one member: the longest name, and what goes with it
 _OVERLAPS: Final = "its bytes overlap with those of another member"
+_LIST: Final = 512 << 20  # bytes of it; all of it is in memory
 _ENCRYPTED: Final = 0x1 | 0x40
 _UTF8: Final = 0x800
 _UNIX: Final = 3
@@ -132,7 +133,7 @@ class ZipReader:
             if len(data) == _END64.size:
                 listed, count = _END64.unpack(data)[8], _END64.unpack(data)[7]
         most = self._guard.limits.files
-        if count > most or listed > min(most, count + 1) * _ENTRY:
+        if count > most or listed > min(_LIST, (count + 1) * _ENTRY):
             raise ArchiveError(f"{self._guard.what}: lists {count} members in {listed} bytes")
 
     def _compare_sizes(self) -> None:
@@ -239,7 +240,7 @@ def _hungry(decoder: Any) -> bool:
 
 
 def _time(info: zipfile.ZipInfo) -> int | None:
-    """When it was changed: in UTC where that is said, else the local time that is written there."""
+    """When it was changed: in UTC where that is said, else what is written there, taken as UTC."""
     extra = info.extra
     while len(extra) >= 4:  # noqa: PLR2004 - two numbers
         key, size = struct.unpack_from("<2H", extra)
