@@ -17,7 +17,7 @@ from tieredstore import registry
 from tieredstore.ahead import ReadAhead
 from tieredstore.backend import FileReader, FileStat, FoundHead, Readable, Surrounded
 from tieredstore.config import machine
-from tieredstore.errors import ArtifactChanged, ConfigError, TierUnavailable, UnsafePath
+from tieredstore.errors import ConfigError, TierUnavailable, UnsafePath
 from tieredstore.manifest.names import RESERVED, Layout
 from tieredstore.pinned import Pinning, changed, open_pinned, tag_of
 from tieredstore.tiers.tier import Tier
@@ -289,10 +289,7 @@ def _hub(location: str, options: Mapping[str, Any]) -> SourceFiles:
 
     prefix = Repo.parse(location).prefix
     above = location.rstrip("/").rpartition("/")[0]
-    named = _made("hf", url=above if prefix else location, **options)
-    if not isinstance(named, HubBackend):
-        named.stat("x")  # offline: says so
-        raise TierUnavailable(f"{named.place}: cannot be asked")
+    named = cast(HubBackend, _made("hf", url=above if prefix else location, **options))
     commit = named.api.tip()
     last = prefix.rpartition("/")[2]
     if not prefix:
@@ -306,13 +303,12 @@ def _hub(location: str, options: Mapping[str, Any]) -> SourceFiles:
 def _keyed(kind: str, location: str, options: Mapping[str, Any]) -> SourceFiles:
     given = {"options": options} if kind == "fsspec" else options
     folder = location.rstrip("/")
-    host, slash, path = folder.partition("://")[2].partition("/")
+    path = folder.partition("://")[2].partition("/")[2]
     if path and not location.endswith("/"):
         above, _, last = folder.rpartition("/")
         parent = _made(kind, url=above, **given)
         if _is_file(parent, last):
             return SourceFiles(parent, last)
-    del host, slash
     return SourceFiles(_made(kind, url=folder, **given))
 
 
@@ -358,6 +354,3 @@ def _is_own(path: str) -> bool:
 def _told(found: FileStat) -> SourceFile:
     sha256 = found.digest.removeprefix(_SHA256) if found.digest.startswith(_SHA256) else ""
     return SourceFile(found.path, found.size, tag_of(found), sha256)
-
-
-__all__ = ["ArtifactChanged", "SourceFile", "SourceFiles", "open_source"]

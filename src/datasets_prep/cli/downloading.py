@@ -124,7 +124,8 @@ def _run(options: DownloadOptions) -> int:
     try:
         download(options, telling)
     except (KeyboardInterrupt, SystemExit):
-        telling.line("⏸️  What has arrived is kept: run the same command to go on")
+        kept = "What has arrived is kept: run the same command to go on"
+        telling.line(f"⏸️  {kept if telling.kept else 'Interrupted: it begins anew'}")
         raise
     return DONE
 

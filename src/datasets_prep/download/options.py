@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from datasets_prep.errors import OptionError
 
 if TYPE_CHECKING:
     from datasets_prep.download.archives.rules import Limits
     from datasets_prep.download.verification import Spec
+
+
+_MOST: Final = 64  # connections
+_SIGNING: Final = re.compile(
+    r"signature|^sig$|^x-(amz|goog)-|token|expires|^key-pair-id$|^policy$|^s[a-z]$|credential|key$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +112,17 @@ class DownloadOptions:
         return f"hf://datasets/{self.hf_repo}{at}" + (f"/{self.hf_file}" if self.hf_file else "")
 
 
-_MOST = 64  # connections
+def plain_url(url: str) -> str:
+    """A URL as it may be shown and kept: no credentials, and of a query only what tells it apart.
+
+    Parameters that sign a request are left out; of the others a digest is kept.
+    """
+    parts = urlsplit(url)
+    pairs = [pair for pair in parse_qsl(parts.query) if not _SIGNING.search(pair[0])]
+    digest = hashlib.sha256(repr(sorted(pairs)).encode()).hexdigest()[:16]
+    query = f"query={digest}" if pairs else ""
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, query, ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from datasets_prep.download.archives.kinds import HEAD
 from datasets_prep.download.archives.rules import Limits
 from datasets_prep.download.checks import SPARE, check_no_page, check_writable, free_of
 from datasets_prep.download.extraction import extract, kind_of, seeks
-from datasets_prep.download.options import Downloaded, DownloadOptions
+from datasets_prep.download.options import Downloaded, DownloadOptions, plain_url
 from datasets_prep.download.standing import Standing
 from datasets_prep.download.summing import Summed
 from datasets_prep.download.telling import Telling, shown
@@ -82,12 +82,8 @@ class _Download:
     def _asked(self) -> dict[str, object]:
         """What tells one download from another, without credentials."""
         options = self._options
-        where = options.location
-        if options.url:
-            scheme, _, rest = options.url.partition("://")
-            host, slash, path = rest.partition("?")[0].partition("/")
-            where = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-        elif options.local_path:
+        where = plain_url(options.url) if options.url else options.location
+        if options.local_path:
             where = str(Path(options.local_path).expanduser().resolve())
         return {"source": where, "extract": options.extract}
 
@@ -216,6 +212,7 @@ class _Download:
     ) -> None:
         """Extract what is read of the source, which is kept nowhere."""
         if not self._options.local_path:
+            self._telling.kept = False
             self._telling.line(
                 "⚠️  The server serves no parts of files: what is interrupted begins anew"
             )

@@ -22,7 +22,15 @@ def shown(size: int, like: int = 0) -> str:
 
 
 class Telling(Console):
-    """Tells of one download."""
+    """Tells of one download.
+
+    Attributes
+    ----------
+    kept : bool
+        What has arrived stays when the download is interrupted.
+    """
+
+    kept = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ import pytest
 
 import datasets_prep
 from datasets_prep.download import DownloadOptions, download
+from datasets_prep.download.options import plain_url
 from datasets_prep.errors import (
     ArchiveError,
     DownloadError,
@@ -229,6 +230,24 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_moves(tmp_path, 
 def test_options_that_cannot_be_used(given, tmp_path):
     with pytest.raises(OptionError):
         DownloadOptions(dest=tmp_path, **given)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (
+            "https://me:word@h/f?X-Amz-Signature=1&X-Amz-Date=2",
+            "https://h/f?X-Amz-Signature=3",
+            True,
+        ),
+        ("https://h/f?id=1&token=abc", "https://h/f?id=1&token=def", True),
+        ("https://h/f?id=1", "https://h/f?id=2", False),
+        ("https://h/f", "https://h/g", False),
+    ],
+)
+def test_what_tells_one_url_from_another_is_no_secret(one, other, same):
+    assert (plain_url(one) == plain_url(other)) is same
+    assert not any(secret in plain_url(one) for secret in ("word", "abc", "id=1"))
 
 
 # -- servers that misbehave ---------------------------------------------------------------------
