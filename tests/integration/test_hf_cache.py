@@ -189,15 +189,17 @@ def test_a_copy_follows_the_bytes_of_its_data_file(bed, builds):
     assert len(builds) == 2
 
 
-def test_a_copy_is_restored_from_a_far_tier(bed, builds):
+def test_a_copy_is_restored_from_a_bucket(bed, builds, moto, monkeypatch):
     path = bed.data()
-    tiers = [
-        {"name": "node", "backend": "local", "path": "node"},
-        {"name": "far", "backend": "local", "path": "far", "durable": True},
-    ]
-    hf_cache.load(path, field="test", store=open_store({"tier": tiers}))
+    moto.make_bucket("caches")
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    node = {"name": "node", "backend": "local", "path": "node"}
+    far = {"name": "far", "backend": "s3", "url": "s3://caches/x", "endpoint_url": moto.url}
+    tiers = {"tier": [node, {**far, "durable": True}]}
+    hf_cache.load(path, field="test", store=open_store(tiers))
     shutil.rmtree(bed.path / "node")
-    found = hf_cache.load(path, field="test", store=open_store({"tier": tiers}))
+    found = hf_cache.load(path, field="test", store=open_store(tiers))
     twice = found.map(lambda row: {"twice": 2 * row["n"]})
     assert twice["twice"][99] == 198
     assert len(builds) == 1
