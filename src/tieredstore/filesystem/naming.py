@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tieredstore.errors import InvalidName
 from tieredstore.filesystem.asking import Asking
 from tieredstore.manifest.names import check_name, parents
 from tieredstore.mounted import beneath
 from tieredstore.mounted.marks import Marks
-from tieredstore.tiers.tier import DAMAGED, PARTIAL, WHOLE
+from tieredstore.tiers.tier import DAMAGED, PARTIAL, WHOLE, Located
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class Spot:
         Some tier has the artifact; else this is where a new file would go.
     single : bool
         The artifact is a single file, or would be.
+    below : tuple of Located
+        What the lower tiers have of it, where they were asked just now.
     """
 
     path: str
@@ -36,6 +38,7 @@ class Spot:
     file: str
     known: bool
     single: bool = False
+    below: tuple[Located, ...] = ()
 
 
 class Names:
@@ -89,11 +92,13 @@ class Names:
             return None
         for prefix in prefixes:
             with suppress(InvalidName):
-                for where in self._asking.located(check_name(prefix), lower):
+                located = self._asking.located(check_name(prefix), lower)
+                for where in located:
                     if where.state in {WHOLE, PARTIAL, DAMAGED}:
                         single = where.head is not None and where.head.kind == "file"
                         self._below[prefix] = single
-                        return _spot(path, prefix, known=True, single=single)
+                        found = _spot(path, prefix, known=True, single=single)
+                        return replace(found, below=tuple(located))
         return None
 
     def _new(self, path: str) -> Spot:

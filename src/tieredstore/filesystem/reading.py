@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from tieredstore.errors import (
@@ -116,6 +116,7 @@ class Reader:
             except (ArtifactChanged, HeadConflict):  # it was being replaced: look again
                 if not left:
                     raise
+                spot = replace(spot, below=())
         raise AssertionError
 
     def lacks(self, name: str, files: Sequence[str] | None) -> bool:
@@ -153,7 +154,9 @@ class Reader:
     def _by_block(self, spot: Spot) -> io.RawIOBase | None:
         """A file read by its blocks; ``None`` where there is no manifest that tells of them."""
         chain = self.asking.chain
-        located = chain.locate(spot.name)
+        located = [chain.tiers[0].locate(spot.name), *spot.below]
+        if not spot.below:
+            located = chain.locate(spot.name)
         usable = [w for w in located if w.state in {WHOLE, PARTIAL}]
         why: dict[str, str] = {}
         for where in usable:
