@@ -30,6 +30,7 @@ _FLOCK_POLL: Final = 0.1  # at most; a look is one call of the system
 _MARKER_POLL: Final = 0.5  # at most; a look reads a file, perhaps over the network
 _LOOK_EVERY: Final = 1.0
 _TELL_EVERY: Final = 5.0
+_NAMELESS: Final = 3.0  # seconds that a marker may be without its holder's name
 
 
 def lock_name(key: str) -> str:
@@ -68,14 +69,15 @@ def soft_lease(
     """A marker file in ``folder`` that its holder refreshes: for mounts whose ``flock`` may lie.
 
     It is taken over when it has not been refreshed for the length that is recorded for the
-    folder, as the contender's own clock measures it.
+    folder, as the contender's own clock measures it; and soon where it names nobody: whoever made
+    it was killed just then, or it is left from an ``flock`` of the same name.
     """
     from filelock import SoftFileLease
 
     path = os.path.join(folder, lock_name(key))
     length = _recorded_length(folder)
     lock = SoftFileLease(path, lease_duration=length, thread_local=False)
-    return _held(_Contender(lock, _MARKER_POLL), timeout, on_wait)
+    return _held(_MarkerContender(lock, _MARKER_POLL), timeout, on_wait)
 
 
 def _recorded_length(folder: str) -> float:
@@ -99,7 +101,7 @@ def _recorded_length(folder: str) -> float:
     return LEASE_LENGTH
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Contender:
     lock: BaseFileLock
     slowest: float
@@ -122,6 +124,30 @@ class _Contender:
         """Who holds it, in words; ``flock`` does not tell."""
         owner = getattr(self.lock, "owner", None)
         return "another process" if owner is None else f"process {owner.pid} on {owner.hostname}"
+
+
+@dataclass(slots=True)
+class _MarkerContender(_Contender):
+    nameless: tuple[int, int] | None = None  # a marker that was seen without a name
+    since: float = 0.0
+
+    def acquire(self, seconds: float, waited: float) -> bool:
+        if _Contender.acquire(self, seconds, waited):
+            return True
+        now, found = time.monotonic(), self._nameless()
+        if found is None or found != self.nameless:
+            self.nameless, self.since = found, now
+        elif now - self.since >= _NAMELESS:
+            with suppress(OSError):
+                os.unlink(self.lock.lock_file)
+        return False
+
+    def _nameless(self) -> tuple[int, int] | None:
+        with suppress(OSError):
+            found = os.lstat(self.lock.lock_file)
+            if found.st_size == 0:
+                return found.st_ino, found.st_ctime_ns
+        return None
 
 
 @contextmanager

@@ -155,3 +155,14 @@ def test_who_waits_where_a_volume_goes_away_makes_no_folder_in_its_place(tmp_pat
             with kind(str(volume), "key", 10.0, go_away):
                 pass
         assert not volume.exists()
+
+
+def test_a_marker_that_names_nobody_is_taken_over_soon(tmp_path):
+    """Its maker was killed before it wrote its name, or it was an flock of the same name."""
+    with leases.file_lock(str(tmp_path), "key", 1, print):
+        pass
+    path = tmp_path / leases.lock_name("key")
+    path.touch()
+    assert path.stat().st_size == 0
+    with leases.soft_lease(str(tmp_path), "key", 15, lambda _: None):
+        assert path.stat().st_size > 0
