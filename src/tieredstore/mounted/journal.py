@@ -141,11 +141,11 @@ def sum_up(mount: Root, fd: int, marks: Marks, mark: Pending, retire: Retire) ->
     summing = Pending(SUMMING, mark.generation)
     if mark.kind == WRITING and not _rename(fd, marks, mark, summing):
         return
-    mark = summing
-    try:
+    mark, entries = summing, []
+    with suppress(FileNotFoundError):
         entries = list(_entries(mount, mark.generation))
-    except FileNotFoundError:
-        return  # another has just done it
+    if mark.entry not in pending_entries(fd, marks):
+        return  # another has done it, and the journal is gone, or goes
     beneath.syncfs(fd)
     before, records = _sum(fd, marks, entries)
     if records.files:
