@@ -18,6 +18,7 @@ from datasets_prep.console import Console
 from datasets_prep.corpora import selecting, shards
 from datasets_prep.corpora.choice import CorpusChoice
 from datasets_prep.corpora.crew import Crew
+from datasets_prep.corpora.encoding import Encoding
 from datasets_prep.corpora.gathering import Gathering, Standing
 from datasets_prep.corpora.shards import Made, Setting, Shard
 from datasets_prep.corpora.tasks import CountDocuments, MakeShard
@@ -140,7 +141,7 @@ class Assembly:
             raise self._empty()
         self._trained = len(groups[0])
         tokenizer = self._tokenizer(pieces[0])
-        crew.brief(self._inputs.setting.with_tokenizer(tokenizer))
+        crew.brief(self._inputs.setting.with_encoding(Encoding(tokenizer)))
         orders: dict[str, Order] | None = None
         wanted: Sequence[bytes | None] = [None] * len(pieces)
         if self._choice.subset != 1:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from datasets_prep import documents
+from datasets_prep.corpora.encoding import Encoding
 from datasets_prep.corpora.telling import Tell
 from datasets_prep.documents import Bad, Batch, Piece
 from datasets_prep.errors import SourceError
 from datasets_prep.places import place_of
-from datasets_prep.tokenizers.protocol import utf8
 from tieredstore import (
     ArtifactNotFound,
     Build,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from datasets_prep.tokenizers import Encoded, Tokenizer
     from tieredstore import SourceFiles
 
 PREPARER: Final = "datasets_prep.corpora"
@@ -60,8 +59,8 @@ class Setting:
         Bad documents that are passed over.
     promote : bool
         Whether shards are kept in durable tiers too.
-    tokenizer : Tokenizer or None
-        Loads its engine where it is used.
+    encoding : Encoding or None
+        Makes the tokens; loads its engine where it is used.
     """
 
     location: str
@@ -70,11 +69,11 @@ class Setting:
     config: str | None
     allowed: int = 0
     promote: bool = False
-    tokenizer: Tokenizer | None = None
+    encoding: Encoding | None = None
 
-    def with_tokenizer(self, tokenizer: Tokenizer) -> Setting:
+    def with_encoding(self, encoding: Encoding) -> Setting:
         """The same, now that it is chosen."""
-        return replace(self, tokenizer=tokenizer)
+        return replace(self, encoding=encoding)
 
     def open_store(self) -> TieredStore:
         """The store in which the corpus is prepared."""
@@ -205,23 +204,18 @@ def count(piece: Piece, setting: Setting) -> int:
 def _written(shard: Shard, setting: Setting, stage: Build, tell: Tell) -> Made:
     import numpy as np
 
-    tokenizer, bad = setting.tokenizer, _BadOnes(setting.allowed)
-    assert tokenizer is not None
+    encoding, bad = setting.encoding, _BadOnes(setting.allowed)
+    assert encoding is not None
     count = tokens = 0
     with stage.writer() as writer, writer.open(TOKENS) as data, writer.open(LENGTHS) as lengths:
         for batch in _batches(shard, setting, bad):
-            encoded = _encoded(tokenizer, batch.texts)
+            encoded = encoding.encode(batch.texts)
             data.write(_bytes(encoded.tokens))
             lengths.write(_bytes(np.asarray(encoded.lengths).astype(LENGTH_TYPE)))
             count += len(encoded.lengths)
             tokens += len(encoded.tokens)
             tell(len(encoded.lengths), batch.size, len(encoded.tokens))
     return Made(count, tokens, bad.count, tuple(bad.named))
-
-
-def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Encoded:
-    data = [utf8(text) for text in texts]
-    return tokenizer.encode_utf8(data) if tokenizer.eot is None else tokenizer.encode_ended(data)
 
 
 def _bytes(numbers: NDArray[np.generic[Any]]) -> memoryview:
