@@ -6,6 +6,7 @@ whoever goes on with the stage reads the block and compares it with the digest t
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Mapping, Sequence
@@ -55,7 +56,9 @@ class ArrivedBlocks(BlockLog):
 
     def add(self, number: int, blocks: Sequence[tuple[int, bytes]]) -> None:
         """See `BlockLog.add`."""
-        os.write(self._fd, b"".join(_ENTRY.pack(number, *block) for block in blocks))
+        data = b"".join(_ENTRY.pack(number, *block) for block in blocks)
+        if os.write(self._fd, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """See `BlockLog.close`."""

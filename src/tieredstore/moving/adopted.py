@@ -17,7 +17,7 @@ from tieredstore.moving.following import Arrival, Follower, Following
 from tieredstore.moving.runs import RUN, OpenFile
 from tieredstore.pinned import BlockLog, Remembering
 
-_AT_ONCE: Final = RUN  # bytes up to which a file is followed when it is whole, without a thread
+_AT_ONCE: Final = RUN  # bytes up to which a file is followed only when all of it has arrived
 
 
 class Adopted(OpenFile):

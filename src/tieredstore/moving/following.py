@@ -53,10 +53,10 @@ class Arrival:
             When it will not come.
         """
         with self._moved:
-            while self._to <= position < self.size:
-                if self._error is not None:
-                    raise OSError(f"the rest does not arrive: {reason(self._error)}")
+            while self._error is None and self._to <= position < self.size:
                 self._moved.wait()
+            if self._error is not None:  # of what is here already nothing is of use any more
+                raise OSError(f"the rest does not arrive: {reason(self._error)}")
             return self._to
 
 

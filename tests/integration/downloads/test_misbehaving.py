@@ -128,7 +128,7 @@ def command(*words, cwd, **more):
 
 
 def test_ctrl_c_keeps_what_arrived_and_says_so(tmp_path, archived):
-    data = random.Random(2).randbytes(64 * MIB)
+    data = random.Random(2).randbytes(40 * MIB)
     (archived.root / "large").write_bytes(data)
     archived.fault = lambda asked: time.sleep(0.3) if asked.span and asked.span[0] else None
     words = ["--url", f"{archived.url}/large", "--dest", "out", "--no-extract"]
@@ -160,3 +160,23 @@ def test_a_job_script_runs_the_same_command(tmp_path):
     process = command("--url", "http://me:s3cr3t@h/x", "--dest", "d", "--slurm", cwd=tmp_path)
     assert "s3cr3t" not in process.communicate(timeout=60)[0]
     assert process.returncode == 2
+
+
+def test_ctrl_c_while_an_archive_is_extracted(tmp_path, archived):
+    files = {f"images/{n}.png": random.Random(n).randbytes(9000) for n in range(4000)}
+    (archived.root / "data.tar").write_bytes(tar("w", files))
+    words = ["--url", f"{archived.url}/data.tar", "--dest", "out"]
+    process = command(*words, cwd=tmp_path)
+    for _ in range(6000):
+        if any(tmp_path.glob(".tieredstore/stage/*/files/images/*")):
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+    archived.asked.clear()
+    assert (
+        found(download(options(archived, tmp_path, url=f"{archived.url}/data.tar")).path) == files
+    )
