@@ -30,7 +30,8 @@ class Spot:
     single : bool
         The artifact is a single file, or would be.
     below : tuple of Located
-        What the lower tiers have of it, where they were asked just now.
+        What the lower tiers have of it, where they were asked just now, because the first tier
+        has nothing of that name.
     """
 
     path: str
@@ -84,6 +85,8 @@ class Names:
                         with beneath.opened(beneath.open_folder(root, marks.folder)) as fd:
                             if beneath.exists(fd, marks.head) or beneath.exists(fd, marks.pending):
                                 return kind == "file"
+                if mount.swap_notes(folder):
+                    return False  # it is being replaced, in two steps
         return None
 
     def _elsewhere(self, path: str, prefixes: list[str]) -> Spot | None:

@@ -112,7 +112,8 @@ class Reader:
         """
         for left in reversed(range(_TRIES)):
             try:
-                return self._here(spot) or self._brought(spot)
+                here = None if spot.below else self._here(spot)
+                return here or self._brought(spot)
             except (ArtifactChanged, HeadConflict):  # it was being replaced: look again
                 if not left:
                     raise
@@ -154,9 +155,7 @@ class Reader:
     def _by_block(self, spot: Spot) -> io.RawIOBase | None:
         """A file read by its blocks; ``None`` where there is no manifest that tells of them."""
         chain = self.asking.chain
-        located = [chain.tiers[0].locate(spot.name), *spot.below]
-        if not spot.below:
-            located = chain.locate(spot.name)
+        located = list(spot.below) or chain.locate(spot.name)
         usable = [w for w in located if w.state in {WHOLE, PARTIAL}]
         why: dict[str, str] = {}
         for where in usable:
