@@ -110,7 +110,7 @@ class Changing:
             When they are in the first tier, and a durable tier could not take them.
         """
         if spot.single:
-            self._put_single(spot.name, files[0])
+            self._put_single(spot.name, files[-1])
         else:
             self._change(spot.name, files)
         self._pass_on(spot.name)

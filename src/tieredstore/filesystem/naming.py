@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tieredstore.errors import InvalidName
 from tieredstore.filesystem.asking import Asking
-from tieredstore.manifest.names import check_name, parents
+from tieredstore.manifest.names import MAX_FILE, MAX_NAME, check_name, check_path, parents
 from tieredstore.mounted import beneath
 from tieredstore.mounted.marks import Marks
 from tieredstore.tiers.tier import DAMAGED, PARTIAL, WHOLE, Located
@@ -59,8 +59,16 @@ class Names:
         self._below: dict[str, bool] = {}  # artifacts that lower tiers had: whether a single file
 
     def of(self, path: str) -> Spot:
-        """What a path means; nothing is asked of a lower tier for what the first one has."""
+        """What a path means; nothing is asked of a lower tier for what the first one has.
+
+        Raises
+        ------
+        InvalidName
+            For a path that escapes, or names what is the store's own.
+        """
         prefixes = [*parents(path), path] if path else []
+        if path:
+            check_path(path, what="path", limit=MAX_NAME + MAX_FILE)
         for prefix in prefixes:
             single = self._here(prefix)
             if single is not None and (not single or prefix == path):

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from tieredstore.manifest.artifact import digest128
+from tieredstore.manifest.artifact import digest128, random_hex
 from tieredstore.manifest.records import Block, FileRecord, block_digest
 from tieredstore.mounted import beneath
 from tieredstore.mounted.alive import machine, temporary
@@ -66,7 +66,7 @@ class KeptBlocks:
                     flags = os.O_RDWR | os.O_CREAT
                     data = beneath.open_file(pair, _DATA, os.O_RDWR)
                     try:
-                        seen = beneath.open_file(pair, f"seen-{machine()}", flags)
+                        seen = beneath.open_file(pair, f"seen-{_believed()}", flags)
                     except BaseException:
                         os.close(data)
                         raise
@@ -153,6 +153,12 @@ def take_kept(generation: int, wip: int, file: FileRecord) -> None:
             if not beneath.exists(above, name):
                 beneath.rename(generation, f"{taken}/{_DATA}", above, name)
     beneath.delete_tree(generation, taken)
+
+
+def _believed() -> str:
+    """Whose notes are believed here: this machine's, or where that is not known nobody's."""
+    name = machine()
+    return name if name.strip("0") else random_hex(6)
 
 
 @contextmanager

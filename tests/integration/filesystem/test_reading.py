@@ -167,6 +167,19 @@ def test_ranges(make_fs, put_far):
         fs.cat_ranges(["set/none"], 0, 4, on_error="raise")
 
 
+@pytest.mark.parametrize("path", ["set/../../out", "set/.tieredstore.json", "set//a", "../near"])
+@pytest.mark.parametrize("written", [False, True])
+def test_paths_that_escape_are_refused(fs, quick_path, path, written):
+    (quick_path / "near").mkdir()
+    (quick_path / "near" / "out").write_bytes(b"not the artifact's")
+    for number in range(9 if written else 1):  # with the last of them the journal is in use
+        fs.pipe_file(f"set/{number}", b"1")
+    assert not fs.exists(path)
+    for mode in ("rb", "wb"):
+        with pytest.raises(tieredstore.InvalidName):
+            fs.open(path, mode)
+
+
 # -- listings -------------------------------------------------------------------------------------
 
 
