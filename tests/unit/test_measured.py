@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from contextlib import suppress
 
@@ -10,6 +11,7 @@ import pytest
 
 import tieredstore
 from tieredstore import InvalidName, TierUnavailable
+from tieredstore.mounted import beneath
 from tieredstore.moving.transfer import Transfer
 from tieredstore.verbs import building
 
@@ -167,3 +169,51 @@ def test_a_writer_is_had_only_inside_the_block(store):
     stage = store.create("x")
     with pytest.raises(TierUnavailable, match="only inside its with block"):
         stage.writer()
+
+
+def written(store, count):
+    with store.create("x") as stage:
+        with stage.writer() as writer:
+            for n in range(count):
+                writer.put(f"{n % 7}/{n}", b"x" * n)
+
+
+def test_many_files_are_flushed_while_they_are_looked_at(store, monkeypatch):
+    flushes = []
+    syncfs = beneath.syncfs
+
+    def noting(fd):
+        flushes.append(threading.current_thread() is threading.main_thread())
+        syncfs(fd)
+
+    monkeypatch.setattr(beneath, "syncfs", noting)
+    written(store, 100)
+    assert False not in flushes
+    written(store, 2000)
+    assert flushes.count(False) == 1
+    assert flushes[-1] is True
+    assert whole(store, "x")
+
+
+def test_a_flush_that_fails_behind_is_not_forgotten(store, monkeypatch):
+    syncfs = beneath.syncfs
+
+    def failing(fd):
+        if threading.current_thread() is not threading.main_thread():
+            raise OSError(5, "Input/output error")
+        syncfs(fd)
+
+    monkeypatch.setattr(beneath, "syncfs", failing)
+    with pytest.raises(TierUnavailable, match="cannot be written: Input/output error"):
+        written(store, 2000)
+    assert store.locate("x")[0].state == "absent"
+
+
+def test_what_raises_while_it_is_flushed_leaves_nothing(store, tmp_path):
+    with suppress(ZeroDivisionError), store.create("x") as stage:
+        with stage.writer() as writer:
+            for n in range(2000):
+                writer.put(f"{n}", b"x")
+        _ = 1 // 0
+    assert not (tmp_path / "first" / "x").exists()
+    assert list((tmp_path / "first" / ".tieredstore" / "stage").glob("*")) == []

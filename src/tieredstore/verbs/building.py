@@ -181,6 +181,7 @@ class Build:
         self._room.close()  # what was reserved is written, or is not needed
         make_way(self._chain, first.tier, self._name)
         with writing_to(first.tier.name):
+            self._measured.end_flush()
             first.backend.publish(staged, folder, head, records, ANY_HEAD)
         self._chain.reporter.finished(
             "publish", self._name, os.path.join(first.backend.place, folder)

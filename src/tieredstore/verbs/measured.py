@@ -7,6 +7,7 @@ times. Whatever else lies in the stage is read and measured when it is published
 from __future__ import annotations
 
 import os
+import threading
 import time
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from tieredstore.mounted.staged import Staged
 
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MODE: Final = 0o666
+_MANY: Final = 2000  # files, of which a flush takes its time
 
 Bytes = bytes | bytearray | memoryview
 
@@ -49,14 +51,40 @@ def state_of(found: os.stat_result) -> tuple[int, int, int, int]:
 
 
 class Measured:
-    """What the writers of one build have measured, by path."""
+    """What the writers of one build have measured, by path; and the flush that they have begun."""
 
     def __init__(self) -> None:
         self._files: dict[str, Written] = {}
+        self._flushed = 0
+        self._flush: _Flush | None = None
+        self._lock = threading.Lock()
 
     def add(self, path: str, written: Written) -> None:
         """Note one file, from any thread."""
         self._files[path] = written
+
+    def flush_behind(self, staged: Staged) -> None:
+        """Begin to flush what has been written, when that is much, beside whatever comes next.
+
+        The disk works while the files are looked at. The flush of the publication comes still, and
+        has little left to do.
+        """
+        with self._lock:
+            if len(self._files) - self._flushed >= _MANY and self._flush is None:
+                self._flushed = len(self._files)
+                self._flush = _Flush(staged.open())
+
+    def end_flush(self) -> None:
+        """Wait for it.
+
+        Raises
+        ------
+        OSError
+            When it failed: a later flush would not be told.
+        """
+        flush, self._flush = self._flush, None
+        if flush is not None:
+            flush.end()
 
     def record(self, path: str, found: os.stat_result) -> FileRecord:
         """The record of a file in the stage; without blocks where it has to be measured."""
@@ -65,10 +93,33 @@ class Measured:
         return FileRecord(path, found.st_size, found.st_mode & 0o777, found.st_mtime_ns, table)
 
 
+class _Flush:
+    """A flush of a whole file system in a thread of its own."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._run, name="tieredstore-flush", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            with beneath.opened(self._fd):
+                beneath.syncfs(self._fd)
+        except OSError as error:
+            self._error = error
+
+    def end(self) -> None:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+
 class _Ground:
     """The folders of one stage, held open by one writer, and where it notes what it has written."""
 
     def __init__(self, staged: Staged, measured: Measured, tier: str) -> None:
+        self._staged = staged
         self._measured = measured
         self.tier = tier
         with self.writing():
@@ -101,6 +152,10 @@ class _Ground:
         with suppress(FileNotFoundError), self.writing():
             os.unlink(name, dir_fd=self._folders.at(folder))
 
+    def flush_behind(self) -> None:
+        with self.writing():
+            self._measured.flush_behind(self._staged)
+
     def close(self) -> None:
         self._folders.close()
 
@@ -125,6 +180,8 @@ class StageWriter:
         trace: TracebackType | None,
     ) -> None:
         self._ground.close()
+        if error is None:
+            self._ground.flush_behind()
 
     def put(self, path: str, data: Bytes, mode: int = _MODE, mtime_ns: int | None = None) -> None:
         """Write a file that is in memory as a whole.
