@@ -3,6 +3,9 @@
 One call encodes a whole batch: its documents are joined by a separator that gigatoken takes for a
 special token, and comes back as one token that no text gives. So a document costs no call, no
 object and no copy of its own. Where a document holds the separator itself, each is encoded alone.
+
+It remembers every piece of text that it has seen, and forgets none: of random words ten times as
+much memory as there is text. So it is made anew when it has grown too far.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ MAX_SAMPLE: Final = 1 << 20  # characters of the input that are compared
 # begins or ends with, no third one appears.
 SEPARATOR: Final = "\x1f\x1e\x00datasets-prep\x00\x1e"
 _SEPARATOR: Final = SEPARATOR.encode()
+_LARGEST: Final = 128 << 20  # bytes that the process may grow by meanwhile
 # How gigatoken calls the regular expressions of tiktoken's encodings.
 _SCHEMES: Final = {
     "gpt2": "gpt2",
@@ -65,8 +69,14 @@ class Gigatoken(BytePairs):
     def __init__(self, traits: Traits, source: Vocabulary | bytes) -> None:
         super().__init__(traits)
         self._source = source
-        self._joined = _made(source, {SEPARATOR: traits.vocab_size})
-        self._alone: Any = None
+        self._joined: Any = None
+        self._resident = 0  # bytes of the process, when the engine was first used
+        self._renew()
+
+    def _renew(self) -> None:
+        self._joined = None  # first, so that there are never two
+        self._joined = _made(self._source, {SEPARATOR: self.vocab_size})
+        self._resident = 0
 
     def encode_batch(self, texts: Sequence[str]) -> Encoded:
         """See `Tokenizer.encode_batch`."""
@@ -99,13 +109,15 @@ class Gigatoken(BytePairs):
         joined = _SEPARATOR.join([*documents, b""])
         if joined.count(_SEPARATOR) != len(documents):
             return None
+        self._resident = self._resident or _resident()
+        if _resident() - self._resident > _LARGEST:
+            self._renew()
         tokens: NDArray[np.uint32] = self._joined.encode(joined)
         return tokens
 
     def _one_by_one(self, documents: Sequence[Utf8]) -> Encoded:
-        if self._alone is None:
-            self._alone = _made(self._source, {})
-        return gathered([self._alone.encode(bytes(each)) for each in documents], self.dtype)
+        alone = _made(self._source, {})
+        return gathered([alone.encode(bytes(each)) for each in documents], self.dtype)
 
     def __reduce__(self) -> Any:
         return Gigatoken, (self.traits, self._source)
@@ -186,6 +198,12 @@ def _made(source: Vocabulary | bytes, special: dict[str, int]) -> Any:
         return BPETokenizer.from_tiktoken(f"/proc/self/fd/{file}", scheme, special)
     finally:
         os.close(file)
+
+
+def _resident() -> int:
+    """Bytes of this process that are in memory."""
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
 def _with_special(data: bytes, special: dict[str, int]) -> bytes:

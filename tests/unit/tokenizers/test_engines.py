@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
+import subprocess
 import sys
 from pathlib import Path
 
@@ -100,6 +102,32 @@ def test_long_runs_are_encoded_in_time(engines):
         text = run * (100_000 // len(run))
         for other in others:
             assert other.encode(text).tolist() == encoding.encode_ordinary(text)
+
+
+MEMORY = """
+import os, pickle, sys
+fast = pickle.load(sys.stdin.buffer)
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
+before, most, tokens = resident(), 0, 0
+for number in range(24):
+    words = os.urandom(1 << 20).hex().translate(str.maketrans("0123456789", "ghijklmnop"))
+    text = " ".join(words[at : at + 8] for at in range(0, len(words), 8)).encode()
+    tokens += len(fast.encode_ended([text]).tokens)
+    most = max(most, resident())
+assert tokens > 6_000_000
+print(most - before)
+"""
+
+
+def test_memory_does_not_grow_with_what_was_seen(engines):
+    """54 MB of words that never come twice; 400 MB more than before if all were remembered."""
+    reference = engines.reference("gpt2")
+    fast = Gigatoken(reference.traits, reference.vocabulary())
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY], input=pickle.dumps(fast), capture_output=True, check=True
+    )
+    assert int(done.stdout) < 250 << 20
 
 
 def test_no_text_gives_the_end_of_text(engines):
