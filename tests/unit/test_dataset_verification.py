@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from datasets_prep.cli import run
-from datasets_prep.download import specification
+from datasets_prep.download import specification, verification
 from datasets_prep.download.verification import Spec, read_spec, verify
 from datasets_prep.errors import OptionError
 
@@ -130,7 +130,7 @@ def test_names_cannot_steer_a_terminal(folder, spec):
 
 
 def test_a_line_of_any_length_takes_little_memory(folder, spec, monkeypatch):
-    monkeypatch.setattr("datasets_prep.download.verification._LONGEST", 1000)
+    monkeypatch.setattr(verification, "_LONGEST", 1000)
     file = folder / "prompts.jsonl"
     file.write_text(file.read_text() + '"' + "x" * 5000 + '"\n')
     report = verify(folder, spec)
