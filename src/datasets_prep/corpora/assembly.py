@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +22,7 @@ from datasets_prep.corpora.crew import Crew
 from datasets_prep.corpora.encoding import Encoding
 from datasets_prep.corpora.gathering import Gathering, Standing
 from datasets_prep.corpora.shards import Made, Setting, Shard
-from datasets_prep.corpora.tasks import CountDocuments, MakeShard
+from datasets_prep.corpora.tasks import CountDocuments, Cut, CutFiles, MakeShard
 from datasets_prep.corpora.telling import Meter, Tell
 from datasets_prep.documents import Piece
 from datasets_prep.errors import SourceError
@@ -32,7 +33,6 @@ from tieredstore import Build, SourceFile, SourceFiles, TieredStore
 if TYPE_CHECKING:
     from datasets_prep.tokenizers import Tokenizer
 
-_SAMPLE: Final = 256 << 10  # characters of the input that a fast tokenizer is tried on
 _NAMED: Final = 5  # bad documents that are told
 
 
@@ -135,13 +135,16 @@ class Assembly:
 
     def _plan(self, crew: Crew) -> tuple[Tokenizer, dict[str, Order] | None]:
         """Say what shards there are to be; of a subset also which documents of which split."""
-        groups = self._pieces()
-        pieces = [piece for group in groups for piece in group]
+        crew.brief(self._inputs.setting)
+        with ThreadPoolExecutor(1) as pool:  # beside the processes, which start and cut meanwhile
+            loading = pool.submit(tokenizers.load, self._choice.tokenizer, self._store)
+            groups = self._cut(crew)
+            tokenizer = tokenizers.fastest(loading.result(), groups[0].sample, self._console.warn)
+        crew.brief(self._inputs.setting.with_encoding(Encoding(tokenizer)))
+        pieces = [piece for group in groups for piece in group.pieces]
         if not pieces:
             raise self._empty()
-        self._trained = len(groups[0])
-        tokenizer = self._tokenizer(pieces[0])
-        crew.brief(self._inputs.setting.with_encoding(Encoding(tokenizer)))
+        self._trained = len(groups[0].pieces)
         orders: dict[str, Order] | None = None
         wanted: Sequence[bytes | None] = [None] * len(pieces)
         if self._choice.subset != 1:
@@ -159,27 +162,11 @@ class Assembly:
 
     # -- what there is to do --------------------------------------------------------------------
 
-    def _pieces(self) -> list[list[Piece]]:
-        size = documents.size_of_piece(self._inputs.size)
-        source, column = self._inputs.source, self._corpus.column
-        return [documents.cut(source, group, column, size) for group in self._inputs.groups]
-
-    def _tokenizer(self, piece: Piece) -> Tokenizer:
-        chosen = tokenizers.load(self._choice.tokenizer, self._store)
-        return tokenizers.fastest(chosen, self._sample(piece), self._console.warn)
-
-    def _sample(self, piece: Piece) -> list[str]:
-        """Some documents; what cannot be read is told by whoever reads all of it."""
-        sample: list[str] = []
-        left = _SAMPLE
-        with suppress(SourceError):
-            batch = next(documents.read(self._inputs.source, piece), None)
-            for text in [] if batch is None else batch.texts:
-                sample.append(text[:left])
-                left -= len(sample[-1])
-                if left <= 0:
-                    break
-        return sample
+    def _cut(self, crew: Crew) -> list[Cut]:
+        size, column = documents.size_of_piece(self._inputs.size), self._corpus.column
+        tasks = [CutFiles(group, column, size) for group in self._inputs.groups]
+        found: dict[int, Cut] = dict(crew.do(tasks, _untold))
+        return [found[number] for number in range(len(tasks))]
 
     def _orders(self, counts: Sequence[int]) -> dict[str, Order]:
         """The splits, of so many documents in each piece."""
@@ -248,3 +235,8 @@ class Assembly:
 
     def _meter(self, what: str, total: int) -> Tell:
         return Meter(f"{self._corpus.name}: {what}", total, self._console)
+
+
+def _untold(documents: int, size: int, tokens: int) -> None:
+    """Of a step that takes no time worth telling."""
+    del documents, size, tokens

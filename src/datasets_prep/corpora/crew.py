@@ -47,7 +47,7 @@ class Crew:
         ]
 
     def brief(self, setting: Setting) -> None:
-        """Tell all what their tasks have in common; once, before the first task."""
+        """Tell all what their further tasks have in common; while none is under way."""
         data = pickle.dumps(setting)
         for process in self._processes:
             _send(process, data)

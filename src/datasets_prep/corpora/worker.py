@@ -1,9 +1,9 @@
 """The process that makes shards and writes ranges of files, told what to do on its input.
 
-``python -m datasets_prep.corpora.worker``. What comes first on its input is the setting, then one
-task after the other, pickled; what goes out is ``("told", …)``, ``("done", result)`` or
-``("failed", error)``. When its input ends, whoever started it is gone or wants no more: it drops
-what it has staged, and ends.
+``python -m datasets_prep.corpora.worker``. What comes on its input, pickled, are settings, which
+count from then on, and tasks, one after the other; what goes out is ``("told", …)``,
+``("done", result)`` or ``("failed", error)``. When its input ends, whoever started it is gone or
+wants no more: it drops what it has staged, and ends.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from contextlib import suppress
 from typing import IO, Any, Final
 
+from datasets_prep.corpora.shards import Setting
 from datasets_prep.errors import PrepError, reason
 
 _PATIENCE: Final = 10.0  # seconds to drop what is staged
@@ -65,9 +66,12 @@ def main() -> None:
         import pyarrow.parquet  # noqa: F401 - while the plan is still being made
     tasks: queue.Queue[Any] = queue.Queue()
     threading.Thread(target=_read, args=(tasks,), daemon=True).start()
-    setting = tasks.get()
+    setting: Setting | None = None
     while True:
         task = tasks.get()
+        if isinstance(task, Setting):
+            setting = task
+            continue
         try:
             out.end("done", task.run(setting, out.tell))
         except Exception as error:  # noqa: BLE001 - raised by whoever gave the task

@@ -17,7 +17,7 @@ from datasets_prep.errors import SourceError, reason
 
 SMALLEST: Final = 1 << 20  # bytes of a piece
 LARGEST: Final = 64 << 20
-PIECES: Final = 32  # at least so many, where their sizes allow it
+PIECES: Final = 16  # at least so many, where their sizes allow it
 _AT_ONCE: Final = 8  # files that are looked at
 _LOOK: Final = 4096  # bytes at the beginning of a file
 
