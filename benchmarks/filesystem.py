@@ -5,7 +5,7 @@
 Random reads of 64 KiB from one file, both with blocks of 1 MiB, cold and then warm; the bytes that
 the server has sent stand beside the times. Then a file that was restored, read from start to end,
 beside the same file opened as what it is. Each measurement is a process of its own, which has read
-a small file before; a time is that of opening, reading and closing. Nginx has to be installed.
+from another file before; a time is that of opening, reading and closing. Nginx has to be installed.
 """
 
 from __future__ import annotations
@@ -34,39 +34,42 @@ SMALL = "before/small"
 SERVERS = Path(__file__).parents[1] / "tests" / "servers"
 
 
-def random_reads(open_file: Callable[[], Any], size: int, reads: int) -> float:
-    """Seconds for so many reads at random places, which are the same each time."""
+Taken = tuple[float, float]  # seconds of the clock, and of the processor
+
+
+def random_reads(open_file: Callable[[], Any], size: int, reads: int) -> Taken:
+    """So many reads at random places, which are the same each time."""
     rng = random.Random(12)
     places = [rng.randrange(size - READ) for _ in range(reads)]
-    since = time.perf_counter()
+    since, used = time.perf_counter(), time.process_time()
     with open_file() as file:
         for place in places:
             file.seek(place)
             if len(file.read(READ)) != READ:
                 raise RuntimeError("a read came short")
-    return time.perf_counter() - since
+    return time.perf_counter() - since, time.process_time() - used
 
 
-def in_order(open_file: Callable[[], Any]) -> float:
-    """Seconds to read a file from start to end, 1 MiB at a time."""
-    since = time.perf_counter()
+def in_order(open_file: Callable[[], Any]) -> Taken:
+    """A file from start to end, 1 MiB at a time."""
+    since, used = time.perf_counter(), time.process_time()
     with open_file() as file:
         while file.read(MIB):
             pass
-    return time.perf_counter() - since
+    return time.perf_counter() - since, time.process_time() - used
 
 
-def measure(case: dict[str, Any]) -> float:
+def measure(case: dict[str, Any]) -> Taken:
     """One measurement, in a process of its own."""
     if case["what"] == "local":
         return in_order(lambda: open(case["path"], "rb"))
     if case["what"] == "in order":
         fs = tieredstore.TieredFileSystem(case["config"])
-        fs.cat_file(SMALL)
+        fs.cat_file(SMALL, 0, READ)
         return in_order(lambda: fs.open(f"set/{NAME}"))
     if case["what"] == "tiered":
         fs = tieredstore.TieredFileSystem(case["config"], restore="blocks")
-        fs.cat_file(SMALL)
+        fs.cat_file(SMALL, 0, READ)
         return random_reads(lambda: fs.open(f"set/{NAME}"), case["size"], case["reads"])
     import fsspec
 
@@ -76,17 +79,18 @@ def measure(case: dict[str, Any]) -> float:
         cache_storage=case["cache"],
         target_options={"block_size": MIB},
     )
-    cached.cat_file(case["url"].replace(f"set/{NAME}", SMALL))
+    cached.cat_file(case["url"].replace(f"set/{NAME}", SMALL), 0, READ)
     return random_reads(
         lambda: cached.open(case["url"], block_size=MIB), case["size"], case["reads"]
     )
 
 
-def run(case: dict[str, Any]) -> float:
+def run(case: dict[str, Any]) -> Taken:
     """The same, from outside."""
     command = [sys.executable, __file__, "--case", json.dumps(case)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout)
+    seconds, used = map(float, done.stdout.split())
+    return seconds, used
 
 
 class Bed:
@@ -104,7 +108,7 @@ class Bed:
             for seed in range(0, size, 16 * MIB):
                 file.write(random.Random(seed).randbytes(min(16 * MIB, size - seed)))
         with store.create("before") as stage:
-            (stage.path / "small").write_bytes(b"small")
+            (stage.path / "small").write_bytes(bytes(2 * MIB))
         for name in ("set", "before"):
             store.promote(name)
             store.evict(name)
@@ -152,40 +156,42 @@ def _nginx() -> Any:
 
 def compare(bed: Bed, reads: int, rounds: int) -> None:
     """Random reads, cold and warm, of the two side by side."""
-    taken: dict[tuple[str, str], list[tuple[float, int]]] = {}
+    taken: dict[tuple[str, str], list[Taken]] = {}
+    sent: dict[tuple[str, str], list[int]] = {}
     for number in range(rounds):
         bed.forget()
         peers = ["tiered", "blockcache"][:: 1 if number % 2 else -1]
         for state in ("cold", "warm"):
             for peer in peers:
                 before = bed.sent()
-                seconds = run(bed.case(peer, reads))
-                taken.setdefault((state, peer), []).append((seconds, bed.sent() - before))
-    print("| random reads | client | seconds (best) | MiB sent | / blockcache |")
-    print("|---|---|---|---|---|")
+                taken.setdefault((state, peer), []).append(run(bed.case(peer, reads)))
+                sent.setdefault((state, peer), []).append(bed.sent() - before)
+    print("| random reads | client | seconds (best) | cpu s | MiB sent | / blockcache |")
+    print("|---|---|---|---|---|---|")
     for state in ("cold", "warm"):
-        base = _median(taken[state, "blockcache"])
+        base, _ = _medians(taken[state, "blockcache"])
         for peer in ("tiered", "blockcache"):
-            some = taken[state, peer]
-            seconds, best = _median(some), min(s for s, _ in some)
-            sent = statistics.median(size for _, size in some) / MIB
-            print(f"| {state} | {peer} | {seconds:.3f} ({best:.3f}) | {sent:.1f} |", end="")
-            print(f" {seconds / base:.2f} |")
+            seconds, used = _medians(taken[state, peer])
+            best = min(some for some, _ in taken[state, peer])
+            mib = statistics.median(sent[state, peer]) / MIB
+            print(f"| {state} | {peer} | {seconds:.3f} ({best:.3f}) | {used:.3f} |", end="")
+            print(f" {mib:.1f} | {seconds / base:.2f} |")
 
 
 def sequential(bed: Bed, rounds: int) -> None:
     """A restored file in order, beside the local file."""
     tieredstore.open_store({"tier": bed.tiers}).restore("set").close()
-    taken: dict[str, list[tuple[float, int]]] = {"local": [], "in order": []}
+    taken: dict[str, list[Taken]] = {"local": [], "in order": []}
     for number in range(2 * rounds):
         for what in list(taken)[:: 1 if number % 2 else -1]:
-            taken[what].append((run(bed.case(what)), 0))
-    ours, local = _median(taken["in order"]), _median(taken["local"])
-    print(f"\nin order, warm: {ours:.3f} s, the local file {local:.3f} s, {ours / local:.2f}")
+            taken[what].append(run(bed.case(what)))
+    (ours, used), (local, base) = _medians(taken["in order"]), _medians(taken["local"])
+    print(f"\nin order, warm: {ours:.3f} s, cpu {used:.3f}; ", end="")
+    print(f"the local file {local:.3f} s, cpu {base:.3f}; {ours / local:.2f}, {used / base:.2f}")
 
 
-def _median(some: Sequence[tuple[float, int]]) -> float:
-    return statistics.median(seconds for seconds, _ in some)
+def _medians(some: Sequence[Taken]) -> Taken:
+    return statistics.median(s for s, _ in some), statistics.median(u for _, u in some)
 
 
 def main() -> None:
@@ -197,7 +203,7 @@ def main() -> None:
     parser.add_argument("--case", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.case:
-        print(measure(json.loads(chosen.case)))
+        print(*measure(json.loads(chosen.case)))
         return
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=memory) as folder:

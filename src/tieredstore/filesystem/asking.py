@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -12,6 +12,7 @@ from typing import Final
 from tieredstore.errors import InvalidName, TieredStoreError, TierTimeout, reason
 from tieredstore.filesystem.tree import Tree
 from tieredstore.manifest.names import check_name
+from tieredstore.manifest.records import Records
 from tieredstore.tiers.chain import Chain
 from tieredstore.tiers.tier import UNREACHABLE, Located, Tier
 from tieredstore.workers import together, within
@@ -51,8 +52,15 @@ class Asking:
                 found.setdefault(name, []).append(tier.name)
         return found
 
-    def tree(self, where: Located) -> Tree:
+    def tree(self, where: Located, kept: Callable[[], Records | None] | None = None) -> Tree:
         """The files of a copy; those read last are kept: what has their digest never changes.
+
+        Parameters
+        ----------
+        where : Located
+            The copy.
+        kept : callable, optional
+            Gives its records where they are at hand.
 
         Raises
         ------
@@ -61,7 +69,9 @@ class Asking:
         """
         assert where.head is not None
         key = where.head.records_digest
-        found = self._trees.pop(key, None) or Tree(where.records().files)
+        found = self._trees.pop(key, None)
+        if found is None:
+            found = Tree(((kept() if kept else None) or where.records()).files)
         self._trees[key] = found
         while len(self._trees) > _TREES:
             self._trees.popitem(last=False)

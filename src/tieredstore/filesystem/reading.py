@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, cast
 
 from tieredstore.errors import (
@@ -23,7 +24,7 @@ from tieredstore.manifest.artifact import Head
 from tieredstore.manifest.records import FileRecord, Records
 from tieredstore.mounted import beneath
 from tieredstore.mounted.changes import writing
-from tieredstore.mounted.kept import KeptBlocks
+from tieredstore.mounted.kept import KeptBlocks, keep_records, kept_records
 from tieredstore.space.room import Need, room
 from tieredstore.store import TieredStore
 from tieredstore.tiers.tier import PARTIAL, WHOLE, Located
@@ -170,7 +171,9 @@ class Reader:
             copies = [w.copy(records) for w in same if self._holds(w, spot.file)]
             if copies:
                 fetch = Fetch(copies, record, chain.reporter)
-                return self._done(spot, where.head, record, fetch)
+                found = self._done(spot, where.head, record, fetch)
+                keep_records(chain.first.backend.mount, where.head, records)
+                return found
         if any(w.present for w in located):
             return None
         raise chain.not_found(spot.name, located, why)
@@ -193,8 +196,10 @@ class Reader:
         return MemoryShelf()
 
     def _records(self, where: Located, why: dict[str, str]) -> Records | None:
+        assert where.head is not None
+        mount = self.asking.chain.first.backend.mount
         try:
-            return Records(self.asking.tree(where).files)
+            return Records(self.asking.tree(where, partial(kept_records, mount, where.head)).files)
         except (OSError, TieredStoreError) as error:
             why[where.tier.name] = reason(error)
             self.asking.chain.reporter.skipped(where.tier.name, reason(error))

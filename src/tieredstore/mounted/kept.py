@@ -5,7 +5,8 @@ whole one, and for each machine a file with a byte for each block that is in it 
 Only this machine's is believed, and only until it is started anew: until then what was written
 first is there first. Other blocks are compared again before they count. Readers in several
 processes share the pair. A restore takes it as a whole: ``data`` becomes the file that it goes on
-with, and who has the pair open writes no more to it.
+with, and who has the pair open writes no more to it. Beside the pairs the generation's records are
+kept, so that who opens a file need not fetch them.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from tieredstore.manifest.artifact import digest128, random_hex
-from tieredstore.manifest.records import Block, FileRecord, block_digest
+from tieredstore.errors import ManifestError
+from tieredstore.manifest.artifact import Head, digest128, random_hex
+from tieredstore.manifest.records import MAX_RECORDS, Block, FileRecord, Records, block_digest
 from tieredstore.mounted import beneath
 from tieredstore.mounted.alive import machine, temporary
 from tieredstore.mounted.mount import Root
 from tieredstore.mounted.staged import AREA as OWN
-from tieredstore.mounted.staged import BLOCKS
+from tieredstore.mounted.staged import BLOCKS, RECORDS_KEPT
 
 _DATA: Final = "data"
 _YES: Final = b"\x01"
@@ -59,7 +61,7 @@ class KeptBlocks:
         os.close(mount.area("part"))
         key = digest128(file.path.encode())
         with beneath.opened(mount.root()) as root:
-            home = mount.make_below(root, f"{OWN}/part/{generation}/{BLOCKS}")
+            home = mount.make_below(root, _home(generation))
         with beneath.opened(home):
             for _ in range(_TRIES):
                 with suppress(FileNotFoundError), _pair(home, key, file.size) as pair:
@@ -128,6 +130,29 @@ class KeptBlocks:
             return False  # nothing but a hole from there on
         view = memoryview(bytearray(block.length))
         return self.readinto(block.offset, view) == len(view) and block_digest(view) == block.digest
+
+
+def kept_records(mount: Root, head: Head) -> Records | None:
+    """The records of a generation, kept beside the blocks of its files; ``None`` where none are."""
+    with suppress(OSError, ManifestError), beneath.opened(mount.root()) as root:
+        with beneath.opened(beneath.open_folder(root, _home(head.generation))) as home:
+            data = beneath.read_small(home, RECORDS_KEPT, min(head.records_size, MAX_RECORDS))
+            return Records.parse(data, head.records_digest, RECORDS_KEPT)
+    return None
+
+
+def keep_records(mount: Root, head: Head, records: Records) -> None:
+    """Keep the records of a generation, where blocks of its files are kept."""
+    with suppress(OSError), beneath.opened(mount.root()) as root:
+        with beneath.opened(beneath.open_folder(root, _home(head.generation))) as home:
+            if not beneath.exists(home, RECORDS_KEPT):
+                written = temporary("new-")
+                beneath.write_small(home, written, records.emit())
+                os.rename(written, RECORDS_KEPT, src_dir_fd=home, dst_dir_fd=home)
+
+
+def _home(generation: str) -> str:
+    return f"{OWN}/part/{generation}/{BLOCKS}"
 
 
 def take_kept(generation: int, wip: int, file: FileRecord) -> None:

@@ -34,6 +34,7 @@ from tieredstore.mounted.descriptor import DescriptorReader, matches
 AREA: Final = RESERVED
 PARTIAL: Final = ".tieredstore.partial"
 BLOCKS: Final = "blocks"  # what was read of files that are not restored yet, see kept.py
+RECORDS_KEPT: Final = "records"  # beside those
 ARRIVED: Final = "arrived"  # what is known of blocks whose files have no manifest
 _GOING: Final = "going-"
 _MANIFEST: Final = "manifest-"  # begins the name of what becomes a head or records
@@ -208,6 +209,9 @@ class Staged:
     def tidy(self) -> None:
         """Remove what is left after publication; what another writer still uses stays."""
         with suppress(OSError), beneath.opened(self.open("")) as home:
+            with suppress(OSError), beneath.opened(beneath.open_folder(home, BLOCKS)) as kept:
+                if beneath.names(kept) == [RECORDS_KEPT]:
+                    os.unlink(RECORDS_KEPT, dir_fd=kept)
             for part in ("wip", BLOCKS):
                 with suppress(OSError):
                     _remove_empty(home, part)

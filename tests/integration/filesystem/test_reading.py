@@ -71,7 +71,9 @@ def test_what_is_brought_up_is_what_was_asked_for(make_fs, put_far, restore):
     assert ("near" in fs.info("set/a")["tiers"]) == (restore != "never")
 
 
-def test_only_the_blocks_that_are_read_are_fetched_and_once(fs, put_far, over_http, web):
+def test_only_the_blocks_that_are_read_are_fetched_and_once(
+    fs, put_far, over_http, web, quick_path
+):
     put_far("set", {"a.bin": DATA})
     code = """
         import sys, json
@@ -97,6 +99,7 @@ def test_only_the_blocks_that_are_read_are_fetched_and_once(fs, put_far, over_ht
     got = over_http().store.restore("set")
     assert len(DATA) <= sent(web, "a.bin") < len(DATA) + 0.1 * MIB, "a restore fetches the rest"
     assert (got.path / "a.bin").read_bytes() == DATA
+    assert list((quick_path / "near" / ".tieredstore" / "part").iterdir()) == []
     assert all(v.ok for v in fs.store.verify("set"))
 
 
