@@ -12,6 +12,23 @@ import pytest
 from tieredstore.filesystem import TieredFileSystem
 
 _MEMORY = Path("/dev/shm")
+_ALL = os.environ.get("TIEREDSTORE_TEST_FS_SUITE") == "all"
+_EACH = {"TwoTiers": 4, "FarOnly": 2}  # so many tests of fsspec's suite by default
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out most of fsspec's suite where it costs most, unless all of it was asked for."""
+    seen = dict.fromkeys(_EACH, 0)
+    left_out = []
+    for item in [] if _ALL else items:
+        for ending, each in _EACH.items():
+            if item.cls is not None and item.cls.__name__.endswith(ending):
+                seen[ending] += 1
+                if seen[ending] % each and not item.name.endswith("exclusive"):
+                    left_out.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 @pytest.fixture

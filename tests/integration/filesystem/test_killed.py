@@ -17,7 +17,7 @@ from tieredstore.mounted import beneath
 
 STEPS = ("rename", "write", "pwrite", "unlink", "mkdir", "rmdir", "fsync", "utime")
 OLD = {"set/a": b"old" * 100, "set/b": b"to be removed", "set/sub/e": b"stays"}
-EACH = int(os.environ.get("TIEREDSTORE_TEST_FS_EACH", "3"))  # every so many steps
+EACH = int(os.environ.get("TIEREDSTORE_TEST_FS_EACH", "6"))  # every so many steps
 
 
 def put(fs):
@@ -109,7 +109,7 @@ def test_killed_while_files_are_changed(config, quick_path, seen):
         fs.store.collect(grace=0.0)
         assert [e.path for tier in fs.store.litter(grace=0.0) for e in tier.litter] == []
         step += EACH
-    assert step > 60, "few steps were seen"
+    assert step > 50, "few steps were seen"
 
 
 @pytest.mark.timeout(600)

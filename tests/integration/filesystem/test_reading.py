@@ -314,7 +314,7 @@ READER = """
 
 @pytest.mark.parametrize("way", ["files", "artifacts"])
 def test_readers_see_the_old_bytes_or_the_new(fs, config, tmp_path, way):
-    rounds = int(os.environ.get("TIEREDSTORE_TEST_FS_ROUNDS", "60"))
+    rounds = int(os.environ.get("TIEREDSTORE_TEST_FS_ROUNDS", "30"))
     end = tmp_path / "end"
 
     def write(number):
