@@ -288,6 +288,23 @@ def test_a_note_that_waits_for_its_second_step_is_completed(backend, area):
     assert set(left.values()) == {"stage", "swap"}  # what the files were in, and what is over
 
 
+def test_a_note_on_a_folder_that_files_are_put_in_is_over(backend, area):
+    """A replacement in two steps was killed before the first; then a filling began, and ended."""
+    store = TieredStore([Tier("here", backend)])
+    with store.create("set") as stage:
+        (stage.path / "a").write_bytes(b"a")
+    staged = backend.mount.staged("stage", new_generation())
+    put(area.parent, f"{staged.path}/a", b"A")
+    staged.leave()
+    note = f"{digest128(b'set')}-01234567"
+    put(area, f"swap/{note}", json.dumps({"folder": "set", "staged": staged.path}).encode())
+    filling = store.fill("set", ["a", "b"])
+    path = filling.temporary("a")
+    path.write_bytes(b"new")
+    filling.put("a", path)
+    assert set(found(backend).values()) == {"stage", "swap"}
+
+
 def test_a_note_that_leads_elsewhere_is_not_followed(backend, area):
     put(area.parent.parent, "outside/x")
     staged = f".tieredstore/stage/{new_generation()}/files"

@@ -95,6 +95,10 @@ class Pendings:
             if held is not None:
                 held.close()
                 return True
+            mark = self._mount.pending(
+                folder
+            )  # files are put in there: no folder can take its place
+            return mark is not None and mark.kind == "filling"
         return False
 
 
