@@ -21,7 +21,7 @@ from tieredstore.filesystem.asking import Asking
 from tieredstore.filesystem.blocks import BlockFile, Fetch, MemoryShelf, Shelf
 from tieredstore.filesystem.naming import Spot
 from tieredstore.manifest.artifact import Head
-from tieredstore.manifest.records import FileRecord, Records
+from tieredstore.manifest.records import ENTRY, FileRecord, Records
 from tieredstore.mounted import beneath
 from tieredstore.mounted.changes import writing
 from tieredstore.mounted.kept import KeptBlocks, keep_records, kept_records
@@ -189,8 +189,10 @@ class Reader:
         tier, mount = chain.tiers[0], chain.first.backend.mount
         if self.restore == BLOCKS and tier.writable:
             try:
-                with room(chain, tier, name, Need.of(head, [record])):
-                    return KeptBlocks.of(mount, head.generation, record, len(record.table) // 20)
+                if tier.space.limited:  # elsewhere what does not fit any more is not kept
+                    with room(chain, tier, name, Need.of(head, [record])):
+                        pass
+                return KeptBlocks.of(mount, head.generation, record, len(record.table) // ENTRY)
             except (OSError, TieredStoreError) as error:
                 chain.reporter.skipped(tier.name, reason(error))
         return MemoryShelf()
