@@ -248,7 +248,8 @@ def _files(folder: Path) -> Iterator[tuple[str, int]]:
                 if entry.is_dir(follow_symlinks=False):
                     queue.append(f"{below}{entry.name}/")
                 elif entry.is_file(follow_symlinks=False):
-                    yield f"{below}{entry.name}", entry.stat(follow_symlinks=False).st_size
+                    found = entry.stat(follow_symlinks=False)
+                    yield below + entry.name, found.st_size
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
