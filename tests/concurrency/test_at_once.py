@@ -71,7 +71,7 @@ def test_readers_see_old_or_new_during_replacements(crew, root, how, no_flock):
         keeper = crew.start("keep_reading", **options)
         while not (root / "held").exists():
             time.sleep(0.005)
-    times = 200 if how != "in-place" else 60
+    times = 80 if how != "in-place" else 30
     crew.answer(crew.start("replace", times=times, **options))
     for reader in readers:
         seen = crew.answer(reader)

@@ -23,7 +23,7 @@ from tieredstore import ArtifactNotFound, open_store
 FILES = ("train.bin", "val.bin", "meta.pkl")
 TEXT = "".join(f"{n}: Now is the winter of our discontent {n % 13}.\n" for n in range(4000))
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-KILLS = int(os.environ.get("DATASETS_PREP_KILLS", "12"))
+KILLS = int(os.environ.get("DATASETS_PREP_KILLS", "6"))
 
 Done = subprocess.CompletedProcess[str]
 

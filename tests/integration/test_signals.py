@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-TIMES = int(os.environ.get("TIEREDSTORE_TEST_SIGNALS", "20"))
+TIMES = int(os.environ.get("TIEREDSTORE_TEST_SIGNALS", "8"))
 WORKER = Path(__file__).with_name("signalled.py")
 VERBS = ["put", "restore", "promote", "verify", "evict", "gc", "ensure", "prepare", "flush"]
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}

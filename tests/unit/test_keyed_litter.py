@@ -288,7 +288,7 @@ def raced(place, order, sample):
 def test_whatever_the_order_what_is_published_has_all_its_keys(place, monkeypatch, begun):
     monkeypatch.setattr(keyed, "_GRAVES", 0.002)
     monkeypatch.setattr(keyed, "_POLL", 0.001)
-    orders = {tuple(w) for w in some_orders(stager=11, gc=14, count=500)}
+    orders = {tuple(w) for w in some_orders(stager=11, gc=14, count=150)}
     both = {"published": 0, "given way": 0}
     for order in orders:
         sample = Sample.of({"train.bin": b"1234"})
@@ -306,13 +306,13 @@ def test_whatever_the_order_what_is_published_has_all_its_keys(place, monkeypatc
             assert read_artifact(place, "name") == sample.files
         place.remove("name", sample.head())
         assert list(place.list("")) == [], order
-    assert min(both.values()) > 20
+    assert min(both.values()) > 5
 
 
 def some_orders(stager, gc, count):
-    """Every order in which the turn passes up to three times, and others by chance."""
+    """Orders in which the turn passes up to three times, and others by chance."""
     chosen = random.Random(7)
-    for first, second in itertools.product(range(stager + 1), range(gc + 1)):
+    for first, second in itertools.product(range(0, stager + 1, 2), range(0, gc + 1, 2)):
         yield ["stager"] * first + ["gc"] * second + ["stager"] * stager + ["gc"] * gc
         yield ["gc"] * second + ["stager"] * first + ["gc"] * gc + ["stager"] * stager
     for _ in range(count):
