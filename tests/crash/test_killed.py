@@ -2,8 +2,8 @@
 
 After each kill an independent reader of the format finds no half generation, and the old one whole
 until the new one is; a reader of the store finds the same; the next run succeeds and moves only
-what is missing. ``TIEREDSTORE_TEST_CRASH_ALL=1`` kills at every point; by default only each third is
-taken (of restores from S3, whose points are those of restores from a folder, each fifth).
+what is missing. ``TIEREDSTORE_TEST_CRASH_ALL=1`` kills at every point; by default only each third
+is taken (each fifth of restores from S3, whose points are those of restores from a folder).
 """
 
 from __future__ import annotations
