@@ -13,7 +13,7 @@ from tieredstore.filesystem import TieredFileSystem
 
 _MEMORY = Path("/dev/shm")
 _ALL = os.environ.get("TIEREDSTORE_TEST_FS_SUITE") == "all"
-_EACH = {"TwoTiers": 4, "FarOnly": 2}  # so many tests of fsspec's suite by default
+_EACH = {"TwoTiers": 6, "FarOnly": 3}  # so many tests of fsspec's suite by default
 
 
 def pytest_collection_modifyitems(config, items):
