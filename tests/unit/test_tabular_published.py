@@ -108,7 +108,7 @@ def test_the_command_says_what_it_did_and_what_went_wrong(place):
 
 
 # Not ``ru_maxrss``: a process begins with what the one that started it had.
-MEMORY = """
+MEMORY = r"""
 import pathlib, re
 import pyarrow
 from datasets_prep.tabular import to_parquet
