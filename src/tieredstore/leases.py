@@ -152,8 +152,8 @@ class _MarkerContender(_Contender):
 
 @contextmanager
 def _held(contender: _Contender, timeout: float | None, on_wait: OnWait) -> Iterator[None]:
-    _acquire(contender, timeout, on_wait)
-    try:
+    try:  # from here on: who is interrupted right after it was given a lease lets go of it too
+        _acquire(contender, timeout, on_wait)
         yield
     finally:
         with suppress(OSError):

@@ -63,11 +63,15 @@ def within(seconds: float, call: Callable[[], T], what: str) -> T:
         When ``call`` has not returned after ``seconds``.
     """
     outcome: _Outcome[T] = _Outcome()
-    thread = threading.Thread(
-        target=outcome.run, args=(call,), name="tieredstore-call", daemon=True
-    )
-    thread.start()
-    with _interrupted_too([thread], threading.Event()):
+    stop = threading.Event()
+
+    def work() -> None:
+        if not stop.is_set():  # interrupted before it began
+            outcome.run(call)
+
+    thread = threading.Thread(target=work, name="tieredstore-call", daemon=True)
+    with _interrupted_too([thread], stop):
+        thread.start()
         until = time.monotonic() + seconds
         while not outcome.done.wait(min(_SEEN, max(0.0, until - time.monotonic()))):
             if time.monotonic() >= until:

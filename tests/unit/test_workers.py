@@ -210,3 +210,23 @@ def test_slow_tasks_that_go_on_are_not_given_up():
 
     Workers(2, watch, 0.3, lambda what: pytest.fail("it does not hang")).run([task] * 3)
     assert len(done) == 3
+
+
+def test_who_is_interrupted_while_the_thread_begins_ends_that_too(monkeypatch):
+    start, done = threading.Thread.start, []
+
+    def call():
+        for _ in range(50):
+            time.sleep(0.01)
+        done.append("done")
+
+    def interrupted(thread):
+        start(thread)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            within(30, call, "a tier")
+    time.sleep(1.5)
+    assert done == []
