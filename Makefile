@@ -11,7 +11,7 @@ demo: .venv/.demo-ready
 	@$(BIN)/python examples/demo.py
 
 test: .venv/.test-ready
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 .venv/.demo-ready: $(NEEDS)
 	@echo "Making .venv and installing what the demo needs…"

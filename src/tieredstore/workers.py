@@ -17,7 +17,7 @@ from tieredstore.errors import TierTimeout
 PUBLISH_DEADLINE: Final = 900.0  # seconds; a flush of all that was written takes its time
 SLOWEST: Final = 1 << 20  # bytes a second at which what is large still counts as an answer
 
-_UNWIND: Final = 1.0  # seconds that threads have to let go of things when the work is interrupted
+_UNWIND: Final = 2.0  # seconds that threads have to let go of things when the work is interrupted
 _SEEN: Final = 0.2  # seconds after which a thread that waits sees that it is interrupted
 
 _FIRST: Final = 2  # threads that begin

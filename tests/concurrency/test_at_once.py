@@ -86,7 +86,7 @@ def test_readers_see_old_or_new_during_replacements(crew, root, how, no_flock):
 @LOCKS
 def test_different_files_of_one_generation_are_restored_at_once(crew, root, no_flock):
     crew.all(("put_below", {"number": 7}))
-    for attempt in range(4):
+    for attempt in range(2):
         subsets = (["a"], ["d"], ["b/c"], ["a", "d"], None)
         started = [crew.start("restore", files=files, no_flock=no_flock) for files in subsets]
         time.sleep(0.25)

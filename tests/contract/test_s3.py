@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from tieredstore.backends.s3 import S3Backend
+from tieredstore.backends.s3 import S3Backend, access, obstore
 from tieredstore.backends.s3.botocore import Botocore
 from tieredstore.testing import BackendContract
 
@@ -40,6 +40,8 @@ class S3Contract(BackendContract):
 
     @pytest.fixture
     def unreachable(self, monkeypatch):
+        monkeypatch.setattr(access, "TRIES", 2)  # each waits longer than the one before
+        monkeypatch.setattr(obstore, "TRIES", 2)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
         with socket.socket() as closed:

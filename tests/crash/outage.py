@@ -7,6 +7,7 @@ what an operation promised by returning has to be.
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from dataclasses import dataclass, replace
@@ -14,7 +15,8 @@ from dataclasses import dataclass, replace
 import crash_harness as harness  # loaded under this name by conftest.py
 
 HOW = ("strict", "names", "torn")
-FORKED = 7  # of so many states one is also read, and gone on with, by the store itself
+# Of so many states one is also read, and gone on with, by the store itself.
+FORKED = int(os.environ.get("TIEREDSTORE_TEST_POWER", "20"))
 
 
 @dataclass

@@ -53,7 +53,7 @@ def test_power_lost_at_every_step(name, scenarios, outage):
     assert outage(replace(scenario, to="")).run() >= 30
 
 
-@pytest.mark.parametrize("name", ["create", "replace", "promote", "restore", "fill"])
+@pytest.mark.parametrize("name", ["create", "promote", "fill"])
 def test_without_syncs_the_same_states_show_losses(name, scenarios, outage):
     scenario = scenarios[name]
     with pytest.raises(AssertionError):

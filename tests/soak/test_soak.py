@@ -1,7 +1,7 @@
 """The soak for some seconds: that nothing is torn, lost or raised that has no name.
 
 Whether memory and open files stay flat shows only in a long run, ``soak.py`` by itself.
-``TIEREDSTORE_TEST_SOAK`` says how many seconds (CI: 20).
+``TIEREDSTORE_TEST_SOAK`` says how many seconds (CI: 12).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.timeout(7200)
-SECONDS = float(os.environ.get("TIEREDSTORE_TEST_SOAK", "20"))
+SECONDS = float(os.environ.get("TIEREDSTORE_TEST_SOAK", "12"))
 
 
 @pytest.fixture

@@ -174,7 +174,7 @@ def test_nobody_waits_for_a_thread_that_hangs(tmp_path):
     since = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         together([hang, hang])
-    assert time.monotonic() - since < 3
+    assert time.monotonic() - since < 5
     end.set()
 
 

@@ -10,7 +10,7 @@ from datasets_prep import slurm as scripts
 from datasets_prep.slurm import Job, Promote, Restore, Staging
 
 PYTHON = sys.executable
-CANCELS = int(os.environ.get("DATASETS_PREP_CANCELS", "4"))
+CANCELS = int(os.environ.get("DATASETS_PREP_CANCELS", "2"))
 SEED = int(os.environ.get("DATASETS_PREP_SEED", "1"))
 WAIT = """
 import pathlib, signal, sys, time
