@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -55,7 +56,8 @@ def check_restore(restore: str) -> str:
 class Reading(io.BufferedReader):
     """A file that is open for reading; of one generation, whatever is published meanwhile.
 
-    Pickled it is opened anew, at the same position.
+    Pickled it is opened anew, at the same position. A `seek` and the read after it belong together
+    also where threads share the file: DuckDB's do.
 
     Attributes
     ----------
@@ -68,6 +70,54 @@ class Reading(io.BufferedReader):
         self.fs = fs
         self.path = path
         self.size = size
+        self._one = threading.RLock()
+        self._own = threading.local()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go somewhere else: this thread's next read begins there, whatever other threads do."""
+        with self._one:
+            begin = super().seek(offset, whence)
+            self._own.begin = begin
+            return begin
+
+    def tell(self) -> int:
+        """Where this thread's next read begins."""
+        with self._one:
+            self._go()
+            return super().tell()
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """See `io.BufferedReader`."""
+        with self._one:
+            self._go(done=True)
+            return super().read(size)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """See `io.BufferedReader`."""
+        with self._one:
+            self._go(done=True)
+            return super().read1(size)
+
+    def readinto(self, buffer: Any, /) -> int:
+        """See `io.BufferedReader`."""
+        with self._one:
+            self._go(done=True)
+            return super().readinto(buffer)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        """See `io.BufferedReader`."""
+        with self._one:
+            self._go(done=True)
+            return super().readline(size)
+
+    def _go(self, *, done: bool = False) -> None:
+        """Go back to where this thread has gone, if another has gone elsewhere since."""
+        begin = getattr(self._own, "begin", None)
+        if begin is not None:
+            if super().tell() != begin:
+                super().seek(begin)
+            if done:
+                self._own.begin = None
 
     def __del__(self) -> None:
         """Close it: clients of fsspec leave that to the interpreter, and nothing is lost by it."""

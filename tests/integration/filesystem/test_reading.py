@@ -345,3 +345,33 @@ def test_readers_see_the_old_bytes_or_the_new(fs, config, tmp_path, way):
     assert [reader.returncode for reader in readers] == [0, 0], said
     assert all(int(words[-1]) > 1 for words in said), "a reader saw nothing new"
     assert all(v.ok for v in fs.store.verify("set"))
+
+
+@pytest.mark.parametrize("restore", ["file", "blocks"])
+@pytest.mark.parametrize("read", ["read", "read1", "readinto", "readline"])
+def test_threads_that_share_a_file_read_where_each_has_gone(make_fs, put_far, restore, read):
+    """DuckDB's do: one goes elsewhere between another's going and its read."""
+    put_far("set", {"a.bin": DATA})
+
+    def read_some(file):
+        if read == "readinto":
+            buffer = bytearray(10)
+            assert file.readinto(buffer) == 10
+            return bytes(buffer)
+        return getattr(file, read)(10)
+
+    with make_fs(restore=restore).open("set/a.bin") as file:
+        for begin, elsewhere in ((100, 3 * MIB), (MIB, 7), (0, 4 * MIB)):
+            assert file.seek(begin) == begin
+            thread = threading.Thread(target=file.seek, args=(elsewhere,))
+            thread.start()
+            thread.join()
+            assert file.tell() == begin
+            line = DATA.find(b"\n", begin) + 1 if read == "readline" else begin + 10
+            assert read_some(file) == DATA[begin : min(line, begin + 10)]
+        file.seek(50)
+        thread = threading.Thread(target=file.read, args=(10,))  # who has gone nowhere goes on
+        thread.start()
+        thread.join()
+        assert file.read(5) == DATA[50:55]
+        assert file.read(5) == DATA[55:60]
