@@ -31,6 +31,7 @@ _MARKER_POLL: Final = 0.5  # at most; a look reads a file, perhaps over the netw
 _LOOK_EVERY: Final = 1.0
 _TELL_EVERY: Final = 5.0
 _NAMELESS: Final = 3.0  # seconds that a marker may be without its holder's name
+_NAMING: Final = 0.05  # seconds that another needs at most, as good as ever, to write its name
 
 
 def lock_name(key: str) -> str:
@@ -105,6 +106,7 @@ def _recorded_length(folder: str) -> float:
 class _Contender:
     lock: BaseFileLock
     slowest: float
+    trying: bool = False  # stays so where it is interrupted
 
     def acquire(self, seconds: float, waited: float) -> bool:
         """Try for a while; who has waited for longer looks less often."""
@@ -113,11 +115,19 @@ class _Contender:
         poll = min(max(waited / _LOOKS, _POLL), self.slowest)
         # The lock would make its folder: a volume that is gone would seem to be there again.
         os.stat(os.path.dirname(self.lock.lock_file))
+        self.trying = True
         try:
             self.lock.acquire(timeout=max(seconds, 0.0), poll_interval=poll)
         except Timeout:
+            self.trying = False
             return False
+        self.trying = False
         return True
+
+    def let_go(self) -> None:
+        """Let go of it, where it is held."""
+        with suppress(OSError):
+            self.lock.release()
 
     @property
     def holder(self) -> str:
@@ -142,6 +152,16 @@ class _MarkerContender(_Contender):
                 os.unlink(self.lock.lock_file)
         return False
 
+    def let_go(self) -> None:
+        """Let go of it; a marker that an interrupted call has made is not known to the lock."""
+        _Contender.let_go(self)
+        found = self._nameless() if self.trying else None
+        if found is not None:
+            time.sleep(_NAMING)
+            if found == self._nameless():
+                with suppress(OSError):
+                    os.unlink(self.lock.lock_file)
+
     def _nameless(self) -> tuple[int, int] | None:
         with suppress(OSError):
             found = os.lstat(self.lock.lock_file)
@@ -156,8 +176,11 @@ def _held(contender: _Contender, timeout: float | None, on_wait: OnWait) -> Iter
         _acquire(contender, timeout, on_wait)
         yield
     finally:
-        with suppress(OSError):
-            contender.lock.release()
+        try:
+            contender.let_go()
+        except BaseException:  # who is interrupted right here lets go all the same
+            contender.let_go()
+            raise
 
 
 def _acquire(contender: _Contender, timeout: float | None, on_wait: OnWait) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -166,3 +167,52 @@ def test_a_marker_that_names_nobody_is_taken_over_soon(tmp_path):
     assert path.stat().st_size == 0
     with leases.soft_lease(str(tmp_path), "key", 15, lambda _: None):
         assert path.stat().st_size > 0
+
+
+class Stop(BaseException):
+    """What a thread that works is interrupted with."""
+
+
+def interrupted_at(point, work):
+    """Do ``work``; raise at its ``point``-th call of a function or return from one in C."""
+    seen = 0
+
+    def look(frame, event, arg):
+        nonlocal seen
+        inside = frame.f_code.co_filename
+        if event in {"call", "c_return"} and ("filelock" in inside or inside == leases.__file__):
+            seen += 1
+            if seen == point:
+                sys.setprofile(None)
+                raise Stop
+
+    sys.setprofile(look)
+    try:
+        work()
+    except Stop:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of what it cuts
+def test_wherever_its_holder_is_interrupted_no_marker_stays(tmp_path):
+    """An interruption comes where a call returns: also where the file is made, and nobody knows."""
+    path = tmp_path / leases.lock_name("key")
+
+    def work():
+        with leases.soft_lease(str(tmp_path), "key", 5, lambda _: None):
+            pass
+
+    work()
+    point, stayed = 1, []
+    while interrupted_at(point, work):
+        if path.exists():
+            gc.collect()  # a block that was never entered is left when nobody holds it any more
+        if path.exists():
+            stayed.append(point)
+            path.unlink()
+        point += 1
+    assert point > 100
+    assert stayed == []
