@@ -5,14 +5,13 @@ What is read next is fetched in a daemon thread while the caller works on what i
 
 from __future__ import annotations
 
-import io
-import os
 import threading
 import time
 from typing import Final, cast
 
 from tieredstore.backend import FileReader
 from tieredstore.errors import ArtifactChanged, TierTimeout
+from tieredstore.seeking import Positioned
 
 _FIRST: Final = 256 << 10  # bytes that are fetched where it is not known that reading goes on
 _MOST: Final = 8 << 20
@@ -36,7 +35,7 @@ class _Window:
         return self.offset <= position < self.end
 
 
-class ReadAhead(io.RawIOBase):
+class ReadAhead(Positioned):
     """Reads through a `FileReader`; seekable.
 
     Parameters
@@ -52,33 +51,12 @@ class ReadAhead(io.RawIOBase):
     """
 
     def __init__(self, reader: FileReader, size: int, request: int, tries: int = 1) -> None:
+        super().__init__(size)
         self._reader = reader
-        self._size = size
         self._largest = min(max(request, _FIRST), _MOST)
         self._tries = tries
-        self._at = 0
         self._here: _Window | None = None
         self._next: _Window | None = None
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def tell(self) -> int:
-        """The position."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go elsewhere; nothing is fetched by it."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise ValueError(f"negative position {start + offset}")
-        self._at = start + offset
-        return self._at
 
     def readinto(self, buffer: object) -> int:
         """Hand on bytes, at most those of one window."""

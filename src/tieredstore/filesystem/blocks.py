@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
@@ -15,6 +14,7 @@ from tieredstore.errors import TierTimeout, TierUnavailable, reason
 from tieredstore.manifest.records import ENTRY, Block, FileRecord
 from tieredstore.moving.fetching import Copies, Copy
 from tieredstore.reporter import Reporter
+from tieredstore.seeking import Positioned
 from tieredstore.workers import Watch, patience, within
 
 _AHEAD: Final = 16 << 20  # bytes that are fetched at once of a file that is read in order
@@ -119,7 +119,7 @@ class Fetch:
         self._copies.close()
 
 
-class BlockFile(io.RawIOBase):
+class BlockFile(Positioned):
     """One file, read through a shelf.
 
     Parameters
@@ -133,11 +133,11 @@ class BlockFile(io.RawIOBase):
     """
 
     def __init__(self, record: FileRecord, shelf: Shelf, fetch: Fetch) -> None:
+        super().__init__(record.size)
         self._record = record
         self._shelf: Shelf = shelf
         self._fetch = fetch
         self._ends = _ends(record)
-        self._at = 0
         self._end = 0  # of the last read
         self._streak = 0  # bytes read one after the other
 
@@ -145,26 +145,6 @@ class BlockFile(io.RawIOBase):
     def size(self) -> int:
         """Bytes of the file."""
         return self._record.size
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def tell(self) -> int:
-        """Where the next read begins."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go somewhere else."""
-        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
-        if begin + offset < 0:
-            raise ValueError(f"negative position {begin + offset}")
-        self._at = begin + offset
-        return self._at
 
     def readinto(self, buffer: object) -> int:
         """Verified bytes, at most as far as blocks lie here one after the other."""
