@@ -4,8 +4,9 @@
 
 Real text of this machine as Parquet, in four files. Each measurement is a process of its own;
 sides alternate and medians are compared. ``peak`` is the largest sum of the proportional set sizes
-of all processes of a side, looked at 30 times a second. Prints a table, where the time goes in one
-process, and ratios with their bounds; the exit code is 1 when one does not hold.
+of all processes of a side, looked at 30 times a second, in a run of its own: looking takes time.
+Prints a table, where the time goes in one process, and ratios with their bounds; the exit code is
+1 when one does not hold.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,30 +42,40 @@ MEMORY = 600.0  # MB
 
 @dataclass(frozen=True)
 class Taken:
-    """What one run took: seconds, seconds of processor time, and MB."""
+    """What one run took: seconds, and seconds of processor time."""
 
     wall: float
     cpu: float
-    peak: float
 
 
 def measured(words: list[str], environment: dict[str, str], log: Path) -> Taken:
-    """Run a command and look at its processes."""
+    """Run a command."""
     os.sync()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     since = time.perf_counter()
     with log.open("wb") as out:
-        process = subprocess.Popen(words, env=environment, stdout=out, stderr=out)
-        peak = 0.0
-        while process.poll() is None:
-            peak = max(peak, sum(proportional(each) for each in family(process.pid)))
-            time.sleep(1 / 30)
+        code = subprocess.run(
+            words, env=environment, stdout=out, stderr=out, check=False
+        ).returncode
     wall = time.perf_counter() - since
-    if process.returncode:
+    if code:
         raise SystemExit(f"{words[:4]} failed:\n{log.read_text()[-3000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Taken(wall, cpu, peak)
+    return Taken(wall, cpu)
+
+
+def peak_of(words: list[str], environment: dict[str, str], log: Path) -> float:
+    """Run a command and look at the memory of its processes."""
+    peak = 0.0
+    with log.open("wb") as out:
+        process = subprocess.Popen(words, env=environment, stdout=out, stderr=out)
+        while process.poll() is None:
+            peak = max(peak, sum(proportional(each) for each in family(process.pid)))
+            time.sleep(1 / 30)
+    if process.returncode:
+        raise SystemExit(f"{words[:4]} failed:\n{log.read_text()[-3000:]}")
+    return peak
 
 
 def family(pid: int) -> list[int]:
@@ -111,6 +123,14 @@ class Bench:
 
     def run(self, side: str, corpus: Path) -> Taken:
         """One measurement; what it made lies in ``out`` afterwards."""
+        return measured(*self.command(side, corpus), self.folder / "log")
+
+    def peak(self, side: str, corpus: Path) -> float:
+        """MB at most."""
+        return peak_of(*self.command(side, corpus), self.folder / "log")
+
+    def command(self, side: str, corpus: Path) -> tuple[list[str], dict[str, str]]:
+        """What is run, and in which environment."""
         out = self.folder / "out" / side.replace(", ", "-")
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
@@ -125,7 +145,7 @@ class Bench:
             words += [str(self.folder / "gpt2.json"), str(WORKERS)]
         if side == SLOW:
             environment["PYTHONPATH"] = str(self.folder / "hidden")
-        return measured(words, environment, self.folder / "log")
+        return words, environment
 
     def compare(self, corpus: Path, rounds: int) -> dict[str, Taken]:
         """Medians of all sides."""
@@ -138,12 +158,15 @@ class Bench:
         compared(self.folder / "out")
         return {side: middle(taken) for side, taken in runs.items()}
 
+    def peaks(self, corpus: Path, sides: Iterable[str]) -> dict[str, float]:
+        """What each side takes of memory."""
+        return {side: self.peak(side, corpus) for side in sides}
+
 
 def middle(taken: list[Taken]) -> Taken:
     return Taken(
         statistics.median(each.wall for each in taken),
         statistics.median(each.cpu for each in taken),
-        max(each.peak for each in taken),
     )
 
 
@@ -173,16 +196,17 @@ def main() -> int:
         bench = Bench(folder, args.vocabulary.resolve(), args.datatrove)
         corpus = write_corpus(folder / "corpus", args.mb)
         taken = bench.compare(corpus, args.rounds)
+        held = bench.peaks(corpus, taken)
         print(
             f"\n| {args.mb} MB, {WORKERS} processes | wall s | cpu s | peak MB |\n|---|---|---|---|"
         )
         for side, each in taken.items():
-            print(f"| {side} | {each.wall:.2f} | {each.cpu:.2f} | {each.peak:.0f} |")
+            print(f"| {side} | {each.wall:.2f} | {each.cpu:.2f} | {held[side]:.0f} |")
         where_it_goes(corpus, args.vocabulary.resolve())
-        peaks = {args.mb: taken[FAST].peak}
+        peaks = {args.mb: held[FAST]}
         for size in args.memory:
             shutil.rmtree(folder / "corpus")
-            peaks[size] = bench.run(FAST, write_corpus(folder / "corpus", size)).peak
+            peaks[size] = bench.peak(FAST, write_corpus(folder / "corpus", size))
     return verdict(taken, peaks)
 
 

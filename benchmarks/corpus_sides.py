@@ -79,7 +79,7 @@ slow = tokenizers.load("gpt2")
 fast = tokenizers.fastest(slow, ["a sample"], print)
 list(documents.read(source, pieces[0]))
 found, since = {}, time.perf_counter()
-batches = [[t.encode() for t in b.texts] for p in pieces for b in documents.read(source, p)]
+batches = [list(map(bytes, b.texts)) for p in pieces for b in documents.read(source, p)]
 size = sum(len(t) for b in batches for t in b) / 1e6
 found["reading Parquet"] = size / (time.perf_counter() - since)
 since = time.perf_counter()

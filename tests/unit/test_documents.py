@@ -60,7 +60,8 @@ def read(folder: Path, size: int) -> tuple[list[str], list[str], int]:
     pieces = documents.cut(source, documents.chosen(source.files()), "text", size)
     batches = [batch for piece in pieces for batch in documents.read(source, piece)]
     bad = [str(each) for batch in batches for each in batch.bad]
-    return [text for batch in batches for text in batch.texts], bad, len(pieces)
+    texts = [text for batch in batches for text in batch.texts]
+    return [t if isinstance(t, str) else str(t, "utf-8") for t in texts], bad, len(pieces)
 
 
 @pytest.mark.parametrize("size", [64, 5000, 1 << 20])

@@ -28,6 +28,7 @@ from datasets_prep.documents import Piece
 from datasets_prep.errors import SourceError
 from datasets_prep.preparers.corpus import Corpus
 from datasets_prep.splits import Drawn, Order, drawn, given, subset_of
+from datasets_prep.tokenizers.probes import probes
 from tieredstore import Build, SourceFile, SourceFiles, TieredStore
 
 if TYPE_CHECKING:
@@ -137,10 +138,10 @@ class Assembly:
         """Say what shards there are to be; of a subset also which documents of which split."""
         crew.brief(self._inputs.setting)
         with ThreadPoolExecutor(1) as pool:  # beside the processes, which start and cut meanwhile
-            loading = pool.submit(tokenizers.load, self._choice.tokenizer, self._store)
+            loading = pool.submit(self._engines, crew)
             groups = self._cut(crew)
-            tokenizer = tokenizers.fastest(loading.result(), groups[0].sample, self._console.warn)
-        crew.brief(self._inputs.setting.with_encoding(Encoding(tokenizer)))
+            reference, fast = loading.result()
+        tokenizer = self._proven(crew, fast, reference, groups[0].sample)
         pieces = [piece for group in groups for piece in group.pieces]
         if not pieces:
             raise self._empty()
@@ -159,6 +160,24 @@ class Assembly:
             if numbers != b""
         ]
         return tokenizer, orders
+
+    def _engines(self, crew: Crew) -> tuple[Tokenizer, Tokenizer]:
+        """The reference, and what is faster as far as it is proven; the processes load that now."""
+        reference = tokenizers.load(self._choice.tokenizer, self._store)
+        fast = tokenizers.faster(reference, self._console.warn)
+        self._brief(crew, fast)
+        return reference, self._proven(crew, fast, reference, probes())
+
+    def _proven(
+        self, crew: Crew, fast: Tokenizer, reference: Tokenizer, texts: Sequence[str]
+    ) -> Tokenizer:
+        proven = tokenizers.proven(fast, reference, texts, self._console.warn)
+        if proven is not fast:
+            self._brief(crew, proven)
+        return proven
+
+    def _brief(self, crew: Crew, tokenizer: Tokenizer) -> None:
+        crew.brief(self._inputs.setting.with_encoding(Encoding(tokenizer)))
 
     # -- what there is to do --------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ class Crew:
         ]
 
     def brief(self, setting: Setting) -> None:
-        """Tell all what their further tasks have in common; while none is under way."""
+        """Tell all what the tasks have in common that they are given from now on."""
         data = pickle.dumps(setting)
         for process in self._processes:
             _send(process, data)
@@ -139,6 +139,7 @@ def _work(
 
 
 def _send(process: subprocess.Popen[bytes], data: bytes) -> None:
+    """Send one message; from any thread, as a buffered file writes each as a whole."""
     assert process.stdin is not None
     try:
         process.stdin.write(data)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from datasets_prep.tokenizers.protocol import utf8
 
 if TYPE_CHECKING:
+    from datasets_prep.documents import Text
     from datasets_prep.tokenizers import Encoded, Tokenizer
 
 GROWTH: Final = 96 << 20  # bytes that the process may grow
@@ -37,9 +38,9 @@ class Encoding:
     def __reduce__(self) -> Any:
         return Encoding, (self._tokenizer,)
 
-    def encode(self, texts: Sequence[str]) -> Encoded:
+    def encode(self, texts: Sequence[Text]) -> Encoded:
         """The tokens of documents."""
-        data = [utf8(text) for text in texts]
+        data = [utf8(text) if isinstance(text, str) else text for text in texts]
         tokenizer = self._tokenizer
         ends = tokenizer.eot is not None
         encoded = tokenizer.encode_ended(data) if ends else tokenizer.encode_utf8(data)

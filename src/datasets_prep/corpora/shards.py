@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from datasets_prep import documents
 from datasets_prep.corpora.encoding import Encoding
 from datasets_prep.corpora.telling import Tell
-from datasets_prep.documents import Bad, Batch, Piece
+from datasets_prep.documents import Bad, Batch, Piece, Text
 from datasets_prep.errors import SourceError
 from datasets_prep.places import place_of
 from tieredstore import (
@@ -245,7 +245,7 @@ class _Chosen:
         self._seen = 0
         self._taken = 0
 
-    def of(self, texts: list[str]) -> list[str]:
+    def of(self, texts: list[Text]) -> list[Text]:
         """Those of the next documents that are wanted."""
         first, self._seen = self._seen, self._seen + len(texts)
         if self._wanted is None:

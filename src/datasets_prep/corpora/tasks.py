@@ -56,7 +56,7 @@ def _sample(source: SourceFiles, piece: Piece) -> list[str]:
     with suppress(SourceError):
         batch = next(documents.read(source, piece), None)
         for text in [] if batch is None else batch.texts:
-            sample.append(text[:left])
+            sample.append((text if isinstance(text, str) else str(text, "utf-8"))[:left])
             left -= len(sample[-1])
             if left <= 0:
                 break

@@ -15,7 +15,7 @@ pieces that can be read by themselves, each format has a reader of its own.
 
 from datasets_prep.documents.cutting import SMALLEST, cut, size_of_piece
 from datasets_prep.documents.formats import PARQUET, chosen, format_of
-from datasets_prep.documents.pieces import Bad, Batch, Part, Piece
+from datasets_prep.documents.pieces import Bad, Batch, Part, Piece, Text
 from datasets_prep.documents.reading import read
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Batch",
     "Part",
     "Piece",
+    "Text",
     "chosen",
     "cut",
     "format_of",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, Final
 
-from datasets_prep.documents.pieces import BATCH, MOST, Bad, Batch, Files, Part
+from datasets_prep.documents.pieces import BATCH, MOST, Bad, Batch, Files, Part, Text
 from datasets_prep.errors import SourceError
 
 _BUFFER: Final = 1 << 20  # bytes read at once of a column, which is never in memory as a whole
@@ -56,15 +57,11 @@ def read(source: Files, part: Part, column: str) -> Iterator[Batch]:
 
 def _batch(values: Any, path: str, first: int, column: str, share: float) -> Batch:
     batch = Batch(size=int(share * len(values)))
-    try:
-        texts = values.to_pylist()
-    except UnicodeDecodeError:
-        texts = [_text(value) for value in values]
-    else:
-        if not values.null_count:
-            batch.texts, batch.length = texts, sum(map(len, texts))
-            return batch
-    for number, text in enumerate(texts, first):
+    lying = _lying(values)
+    if lying is not None:
+        batch.texts, batch.length = lying
+        return batch
+    for number, text in enumerate(map(_text, values), first):
         if isinstance(text, str):
             batch.add(text)
         elif text is None:
@@ -72,6 +69,28 @@ def _batch(values: Any, path: str, first: int, column: str, share: float) -> Bat
         else:
             batch.add(Bad(f"{path}: row {number}", f"no valid UTF-8: {text}"))
     return batch
+
+
+def _lying(values: Any) -> tuple[list[Text], int] | None:
+    """Documents as they lie in memory, and their bytes; ``None`` where they cannot all be used."""
+    import pyarrow as pa
+
+    try:
+        if not pa.types.is_string(values.type):
+            values = values.cast(pa.large_string())
+        values.validate(full=True)  # that all is UTF-8
+    except pa.ArrowException:
+        return None
+    if values.null_count:
+        return None
+    _, offsets, data = values.buffers()
+    if data is None:
+        return [b""] * len(values), 0
+    plain = memoryview(offsets).cast("B")
+    numbers = plain.cast("i") if pa.types.is_string(values.type) else plain.cast("q")
+    ends = numbers[values.offset : values.offset + len(values) + 1].tolist()
+    view = memoryview(data)
+    return [view[start:end] for start, end in pairwise(ends)], ends[-1] - ends[0]
 
 
 def _text(value: Any) -> str | UnicodeDecodeError | None:

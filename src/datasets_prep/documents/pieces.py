@@ -10,6 +10,8 @@ BATCH: Final = 2 << 20  # characters of a batch's documents, about
 MOST: Final = 4096  # documents of a batch
 WHOLE: Final = -1  # the end of a part that is read to the end of its file
 
+Text = str | bytes | memoryview  # of bytes: valid UTF-8
+
 
 class Listed(Protocol):
     """A file of a source, as it was listed."""
@@ -103,17 +105,17 @@ class Batch:
 
     Attributes
     ----------
-    texts : list of str
-        The documents.
+    texts : list of str, bytes or memoryview
+        The documents; as UTF-8 where that is how they lie in memory.
     size : int
         Bytes of the file that were read for them.
     bad : list of Bad
         Those in between that cannot be used.
     length : int
-        Characters of all documents.
+        Characters, or bytes, of all documents.
     """
 
-    texts: list[str] = field(default_factory=list)
+    texts: list[Text] = field(default_factory=list)
     size: int = 0
     bad: list[Bad] = field(default_factory=list)
     length: int = 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from datasets_prep.errors import OptionError
-from datasets_prep.tokenizers.fast import difference, fastest
+from datasets_prep.tokenizers.fast import difference, faster, fastest, proven
 from datasets_prep.tokenizers.huggingface import TokenizerJson, identity_of, read
 from datasets_prep.tokenizers.plain import Bytes, Characters
 from datasets_prep.tokenizers.protocol import BytePairs, Encoded, Tokenizer, Traits, ended
@@ -32,11 +32,13 @@ __all__ = [
     "Traits",
     "difference",
     "ended",
+    "faster",
     "fastest",
     "gpt2_encoding",
     "identity",
     "keep",
     "load",
+    "proven",
     "ready",
     "tokenizer",
 ]

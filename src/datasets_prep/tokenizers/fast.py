@@ -138,6 +138,12 @@ def fastest(
     warn : callable
         Told why gigatoken, which is installed, is not used.
     """
+    fast = proven(faster(reference, warn), reference, probes(), warn)
+    return proven(fast, reference, sample, warn)
+
+
+def faster(reference: Tokenizer, warn: Callable[[str], object]) -> Tokenizer:
+    """The engine gigatoken, yet to be `proven`; the reference itself where it cannot be had."""
     if not isinstance(reference, Tiktoken | TokenizerJson):
         return reference
     try:
@@ -147,14 +153,33 @@ def fastest(
     del gigatoken
     source = reference.data if isinstance(reference, TokenizerJson) else reference.vocabulary()
     try:
-        fast = Gigatoken(reference.traits, source)
-        differs = difference(reference, fast, [*probes(), *_bounded(sample)])
+        return Gigatoken(reference.traits, source)
     except Exception as error:  # noqa: BLE001 - whatever it is, there is the reference
-        differs = f"{type(error).__name__}: {reason(error)[:200]}"
-    if differs:
-        warn(f"gigatoken is not used for {reference.name}, {reference.engine} is: {differs}")
+        _not_used(reference, f"{type(error).__name__}: {reason(error)[:200]}", warn)
         return reference
-    return fast
+
+
+def proven(
+    fast: Tokenizer,
+    reference: Tokenizer,
+    texts: Sequence[str],
+    warn: Callable[[str], object],
+) -> Tokenizer:
+    """A faster engine if it gives the same tokens for texts; else the reference. See `fastest`."""
+    if fast is reference:
+        return reference
+    try:
+        differs = difference(reference, fast, _bounded(texts))
+    except Exception as error:  # noqa: BLE001 - likewise
+        differs = f"{type(error).__name__}: {reason(error)[:200]}"
+    if not differs:
+        return fast
+    _not_used(reference, differs, warn)
+    return reference
+
+
+def _not_used(reference: Tokenizer, why: str, warn: Callable[[str], object]) -> None:
+    warn(f"gigatoken is not used for {reference.name}, {reference.engine} is: {why}")
 
 
 def difference(reference: Tokenizer, other: Tokenizer, texts: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,8 @@ from datasets_prep.tokenizers.protocol import (
     gathered,
     without_surrogates,
 )
-from datasets_prep.tokenizers.stored import artifact, files_of, reads_from
+from datasets_prep.tokenizers.ranks import lines
+from datasets_prep.tokenizers.stored import artifact, files_of, reads_from, reads_quickly
 from tieredstore import Recipe
 
 if TYPE_CHECKING:
@@ -81,9 +82,8 @@ class Tiktoken(BytePairs):
     def vocabulary(self) -> Vocabulary:
         """What it is made of."""
         encoding = self._encoding  # its README names these three for encodings made of others
-        ranks = sorted(encoding._mergeable_ranks.items(), key=lambda each: each[1])  # noqa: SLF001
-        lines = b"".join(b"%b %d\n" % (b64encode(token), rank) for token, rank in ranks)
-        return Vocabulary(self.name, encoding._pat_str, lines, dict(encoding._special_tokens))  # noqa: SLF001
+        ranks = lines(encoding._mergeable_ranks)  # noqa: SLF001
+        return Vocabulary(self.name, encoding._pat_str, ranks, dict(encoding._special_tokens))  # noqa: SLF001
 
     def __reduce__(self) -> Any:
         return _rebuilt, (self.vocabulary(),)
@@ -187,10 +187,11 @@ def _telling(name: str, call: Callable[[], Any]) -> Any:
 def _loaded(name: str, store: TieredStore | None) -> Any:
     import tiktoken
 
-    if store is None:
-        return tiktoken.get_encoding(name)
-    with reads_from(store, name):
-        return tiktoken.get_encoding(name)
+    with reads_quickly():
+        if store is None:
+            return tiktoken.get_encoding(name)
+        with reads_from(store, name):
+            return tiktoken.get_encoding(name)
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:

@@ -13,17 +13,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from datasets_prep.tokenizers.ranks import quick
 from tieredstore import TieredStoreError
 
 if TYPE_CHECKING:
     from tieredstore import TieredStore
 
 _LOCK: Final = threading.Lock()  # tiktoken's functions are the process's own
+_QUICK: Final = threading.Lock()
 
 
 def artifact(name: str) -> str:
     """The name of the artifact with the vocabulary of an encoding."""
     return f"tiktoken-{name}"
+
+
+@contextmanager
+def reads_quickly() -> Iterator[None]:
+    """While this lasts, tiktoken reads GPT-2's vocabulary in the way of `ranks`."""
+    import tiktoken.load as loading
+    import tiktoken_ext.openai_public as public
+
+    def read(url: str, expected_hash: str | None) -> bytes:
+        data: bytes = loading.read_file_cached(url, expected_hash)  # whatever that is by then
+        return data
+
+    ranks_of = quick(loading.data_gym_to_mergeable_bpe_ranks, read)
+    with _QUICK, _replaced(public, data_gym_to_mergeable_bpe_ranks=ranks_of):
+        yield
 
 
 @contextmanager
