@@ -217,3 +217,16 @@ def test_what_raises_while_it_is_flushed_leaves_nothing(store, tmp_path):
         _ = 1 // 0
     assert not (tmp_path / "first" / "x").exists()
     assert list((tmp_path / "first" / ".tieredstore" / "stage").glob("*")) == []
+
+
+def test_what_writers_have_written_is_known_by_size(store):
+    with store.create("x") as stage:
+        assert stage.written == {}
+        with stage.writer() as writer:
+            writer.put("a/b", b"1234")
+            with suppress(ZeroDivisionError), writer.open("given/up") as file:
+                file.write(bytes(1 // 0))
+            with writer.open("c") as file:
+                file.write(bytes(BLOCK + 1))
+        (stage.path / "other").write_bytes(b"by other means")
+        assert stage.written == {"a/b": 4, "c": BLOCK + 1}

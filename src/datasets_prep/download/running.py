@@ -137,7 +137,7 @@ class _Download:
                 self._fetch_and(unpack, archives, file, kind)
             else:
                 self._straight(unpack, source, file, kind)
-            self._verifier.check(stage.path)
+            self._verifier.check(stage.path, stage.written)
             stage.facts.update({"archive": file.path, "revision": source.revision})
         if fetched and not self._options.keep_archive:
             archives.remove(self._archive, [archives.tiers[0].name])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -67,7 +67,12 @@ class _Findings:
         self._report.problems += self.count
 
 
-def verify(folder: str | os.PathLike[str], spec: Spec, progress: Progress | None = None) -> Report:
+def verify(
+    folder: str | os.PathLike[str],
+    spec: Spec,
+    progress: Progress | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Report:
     """Compare a folder with a specification.
 
     Parameters
@@ -78,13 +83,15 @@ def verify(folder: str | os.PathLike[str], spec: Spec, progress: Progress | None
         What it has to be.
     progress : callable, optional
         Told now and then how many records have been read, of how many; 0 where nobody knows.
+    sizes : mapping, optional
+        All its files and their bytes, where they are known; by default they are looked at.
 
     Returns
     -------
     Report
         Problems do not end the comparison: all of them are found at once.
     """
-    return _Verification(Path(folder), spec, progress or _silent).run()
+    return _Verification(Path(folder), spec, progress or _silent, sizes).run()
 
 
 def _silent(done: int, total: int) -> None:
@@ -94,17 +101,18 @@ def _silent(done: int, total: int) -> None:
 class _Verification:
     """One comparison."""
 
-    def __init__(self, folder: Path, spec: Spec, progress: Progress) -> None:
+    def __init__(
+        self, folder: Path, spec: Spec, progress: Progress, sizes: Mapping[str, int] | None
+    ) -> None:
         self._folder = folder
         self._spec = spec
         self._progress = progress
         self._report = Report()
-        self._sizes: dict[str, int] = {}
+        self._sizes = dict(_files(folder)) if sizes is None else sizes
         self._told = 0.0
 
     def run(self) -> Report:
         report = self._report
-        self._sizes = dict(_files(self._folder))
         self._required()
         for lines in self._spec.jsonl:
             if lines.file in self._sizes:
@@ -147,9 +155,10 @@ class _Verification:
     def _records(self, lines: Lines) -> None:
         found, count = _Findings(self._report), 0
         fields = [names_of(each) for each in lines.fields]
+        image = names_of(lines.image) if lines.image else ()
         for number, line in _lines(self._folder / lines.file):
             count = number
-            problem = self._problem(line, lines, fields)
+            problem = self._problem(line, fields, image)
             if problem:
                 found.add(f"{lines.file}:{number}: {problem}")
             if number % _LOOK == 0:
@@ -161,32 +170,31 @@ class _Verification:
             found.add(f"{lines.file}: no records, expected at least one")
         found.end(f"Found {count} records in {lines.file}")
 
-    def _problem(self, line: bytes, lines: Lines, fields: list[tuple[str, ...]]) -> str:
+    def _problem(self, line: bytes, fields: list[tuple[str, ...]], image: tuple[str, ...]) -> str:
         """What is wrong with one record."""
         if len(line) > _LONGEST:
             return f"longer than {_LONGEST} bytes"
-        if not line.strip():
-            return "an empty line"
         try:
             record: Any = json.loads(line.decode())
         except (ValueError, RecursionError) as error:
-            return f"no valid JSON: {reason(error)}"
+            return f"no valid JSON: {reason(error)}" if line.strip() else "an empty line"
         if not isinstance(record, dict):
             return f"{type(record).__name__}, expected a JSON object"
         for names in fields:
-            if all(record.get(name) in _EMPTY for name in names):
+            if _first(record, names) in _EMPTY:
                 return f"has no {' or '.join(repr(name) for name in names)}"
-        return self._image_problem(record, lines.image) if lines.image else ""
+        return self._image_problem(record, image) if image else ""
 
-    def _image_problem(self, record: dict[str, Any], image: str) -> str:
-        names = names_of(image)
-        named = next((record[name] for name in names if record.get(name) not in _EMPTY), None)
-        if named is None:
+    def _image_problem(self, record: dict[str, Any], names: tuple[str, ...]) -> str:
+        named = _first(record, names)
+        if named in _EMPTY:
             return f"has no {' or '.join(repr(name) for name in names)}"
         if not isinstance(named, str):
             return f"its image is {type(named).__name__}, expected a path"
+        if named in self._sizes:
+            return ""
         below = "" if self._spec.images is None else f"{self._spec.images.folder}/"
-        if named in self._sizes or f"{below}{named}" in self._sizes:
+        if f"{below}{named}" in self._sizes:
             return ""
         plain = os.path.normpath(named)
         if plain in self._sizes or f"{below}{plain}" in self._sizes:
@@ -234,6 +242,15 @@ class _Verification:
 
 
 _EMPTY: Final = (None, "")
+
+
+def _first(record: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """The value of the first of some fields that is not empty."""
+    for name in names:
+        value = record.get(name)
+        if value not in _EMPTY:
+            return value
+    return None
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:

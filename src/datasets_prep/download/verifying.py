@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,8 +45,8 @@ class Verifier:
         """Names that are expected at the top of a dataset."""
         return () if self._spec is None else self._spec.top
 
-    def check(self, folder: Path) -> None:
-        """Compare a folder.
+    def check(self, folder: Path, sizes: Mapping[str, int] | None = None) -> None:
+        """Compare a folder, whose files and their bytes may be known already.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class Verifier:
             return
         from datasets_prep.download.verification import verify
 
-        report = verify(folder, self._spec, self._telling.verified)
+        report = verify(folder, self._spec, self._telling.verified, sizes)
         for line in report.lines:
             self._telling.line(line)
         if not report.ok:

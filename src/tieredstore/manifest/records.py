@@ -20,7 +20,7 @@ import re
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any, Final
 
@@ -125,6 +125,7 @@ class Records:
     """All files of one generation, by path."""
 
     files: Mapping[str, FileRecord]
+    _emitted: list[bytes] = field(default_factory=list, init=False, compare=False, repr=False)
 
     @classmethod
     def of(cls, files: Iterable[FileRecord]) -> Records:
@@ -139,7 +140,12 @@ class Records:
         return sum(f.size for f in self.files.values())
 
     def emit(self) -> bytes:
-        """The records as they are written."""
+        """The records as they are written; the head tells their digest before they are."""
+        if not self._emitted:
+            self._emitted.append(self._written())
+        return self._emitted[0]
+
+    def _written(self) -> bytes:
         lines: list[bytes] = []
         tables: list[bytes] = []
         first = 0

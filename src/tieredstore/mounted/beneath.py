@@ -296,12 +296,11 @@ def read_small(fd: int, path: str, limit: int, flags: int = os.O_RDONLY) -> byte
     return b"".join(parts)
 
 
-def write_all(file: int, data: bytes | memoryview, offset: int) -> None:
+def write_all(file: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Write all of ``data`` at ``offset``; a short write is continued."""
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(file, view, offset)
-        view, offset = view[done:], offset + done
+    done = os.pwrite(file, data, offset) if len(data) else 0
+    while done < len(data):
+        done += os.pwrite(file, memoryview(data)[done:], offset + done)
 
 
 def write_small(fd: int, name: str, data: bytes) -> None:

@@ -120,7 +120,7 @@ class Staged:
             beneath.opened(self.open("")) as home,
             beneath.opened(self.open()) as fd,
         ):
-            there = _which(fd, records)
+            there = _which(fd, records) if self.area == "part" else _named(fd, records)
             if not any(there):
                 return False
             if self.area == "part":
@@ -285,6 +285,14 @@ def _which(fd: int, records: Records) -> list[bool]:
     with suppress(OSError):  # then each is looked at by itself
         sizes.update((path, found.st_size) for path, found in _stats(fd))
     return [sizes.get(f.path) == f.size or has(fd, f) for f in records.files.values()]
+
+
+def _named(fd: int, records: Records) -> list[bool]:
+    """Which of the files there are below ``fd``, whose sizes the builder has just looked at."""
+    names: set[str] = set()
+    with suppress(OSError):  # then each is looked at by itself
+        names.update(path for path, _ in beneath.walk(fd, RESERVED))
+    return [f.path in names or has(fd, f) for f in records.files.values()]
 
 
 def same_bytes(fd: int, file: FileRecord) -> bool:

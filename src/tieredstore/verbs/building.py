@@ -84,6 +84,11 @@ class Build:
         """
         return StageWriter(self._open(), self._measured, self._chain.first.tier.name)
 
+    @property
+    def written(self) -> Mapping[str, int]:
+        """Files that writers have written so far, by path, and how many bytes each has."""
+        return self._measured.sizes()
+
     def progress(self, done: int, total: int = 0, text: str = "") -> None:
         """Say how far the build is to those who wait for it; without effect outside `ensure`.
 
@@ -198,7 +203,7 @@ class Build:
 
     def _check(self, files: list[FileRecord]) -> None:
         paths = [f.path for f in files]
-        check_files(paths)
+        check_files(f.path for f in files if not f.table)  # all, when they have been digested
         if not paths:
             raise InvalidName(f"{self._name}: the build wrote no file below its stage")
         if self._kind == "file" and paths != [self.file.name]:

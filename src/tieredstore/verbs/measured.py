@@ -63,6 +63,10 @@ class Measured:
         """Note one file, from any thread."""
         self._files[path] = written
 
+    def sizes(self) -> dict[str, int]:
+        """How many bytes each file had when it had been written."""
+        return {path: written.state[1] for path, written in self._files.items()}
+
     def flush_behind(self, staged: Staged) -> None:
         """Begin to flush what has been written, when that is much, beside whatever comes next.
 
@@ -89,8 +93,9 @@ class Measured:
     def record(self, path: str, found: os.stat_result) -> FileRecord:
         """The record of a file in the stage; without blocks where it has to be measured."""
         written = self._files.get(path)
-        table = b"" if written is None or written.state != state_of(found) else written.table
-        return FileRecord(path, found.st_size, found.st_mode & 0o777, found.st_mtime_ns, table)
+        state = state_of(found)
+        table = written.table if written is not None and written.state == state else b""
+        return FileRecord(path, state[1], found.st_mode & 0o777, state[2], table)
 
 
 class _Flush:
@@ -210,7 +215,7 @@ class StageWriter:
         """
         fd = self._ground.create(path, mode)
         try:
-            beneath.write_all(fd, memoryview(data), 0)
+            beneath.write_all(fd, data, 0)
             self._ground.done(path, fd, mtime_ns, _table(data))
         except BaseException as error:
             self._ground.remove(path)
