@@ -246,7 +246,7 @@ FAULTS = {
     "no range named": (unnamed, "the answer says 'no range'"),
     "a body too long": (too_long, "for a range of"),
     "gzip": (zipped, "is sent encoded ('gzip')"),
-    "truncated": (cut, "the connection broke"),
+    "truncated": (cut, "the answer ended after"),
     "a wrong byte": (flipped, "differ from the manifest"),
     "503 always": (status(503), "503 Service Unavailable (tried "),
     "429 for long": (

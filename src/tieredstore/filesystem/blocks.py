@@ -203,18 +203,23 @@ class BlockFile(Positioned):
             blocks.append(block)
         data = self._fetch(blocks)
         start = blocks[0].offset
-        for count, block in enumerate(blocks):
-            part = data[block.offset - start : block.offset - start + block.length]
-            self._keep(number + count, block, part)
+        self._keep(
+            [
+                (number + count, block, data[block.offset - start :][: block.length])
+                for count, block in enumerate(blocks)
+            ]
+        )
 
-    def _keep(self, number: int, block: Block, data: memoryview) -> None:
+    def _keep(self, fetched: Sequence[tuple[int, Block, memoryview]]) -> None:
         try:
-            self._shelf.keep(number, block, data)
+            for each in fetched:
+                self._shelf.keep(*each)
         except OSError:  # no room, or a restore has taken the pair: what is fetched is read once
             with suppress(OSError):
                 self._shelf.close()
             self._shelf = MemoryShelf()
-            self._shelf.keep(number, block, data)
+            for each in fetched:
+                self._shelf.keep(*each)
 
 
 def _ends(record: FileRecord) -> array[int]:

@@ -19,6 +19,7 @@ from tieredstore.errors import (
     reason,
 )
 from tieredstore.filesystem.asking import Asking
+from tieredstore.filesystem.behind import Behind
 from tieredstore.filesystem.blocks import BlockFile, Fetch, MemoryShelf, Shelf
 from tieredstore.filesystem.naming import Spot
 from tieredstore.manifest.artifact import Head
@@ -242,7 +243,8 @@ class Reader:
                 if tier.space.limited:  # elsewhere what does not fit any more is not kept
                     with room(chain, tier, name, Need.of(head, [record])):
                         pass
-                return KeptBlocks.of(mount, head.generation, record, len(record.table) // ENTRY)
+                blocks = len(record.table) // ENTRY
+                return Behind(KeptBlocks.of(mount, head.generation, record, blocks))
             except (OSError, TieredStoreError) as error:
                 chain.reporter.skipped(tier.name, reason(error))
         return MemoryShelf()

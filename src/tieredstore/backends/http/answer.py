@@ -12,10 +12,10 @@ from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Final
 
-from tieredstore.errors import TierUnavailable
+from tieredstore.errors import TierUnavailable, reason
 
 if TYPE_CHECKING:
     import requests
@@ -161,21 +161,38 @@ class Answer:
             at += len(data)
         return at
 
-    def pour(self, buffer: memoryview) -> bool:
-        """Read into all of ``buffer``, straight from the connection where that can be had.
+    def fill_whole(self, buffer: memoryview) -> int:
+        """Like `fill`; of a body as long as the buffer it costs no copy.
+
+        Raises
+        ------
+        BrokenAnswer
+            When the connection breaks in a way that its library has no name for.
+        """
+        if self.length() != len(buffer):
+            return self.fill(buffer)
+        try:
+            got = self.pour(buffer)
+        except (TimeoutError, ConnectionError):
+            raise
+        except (OSError, HTTPException, ValueError) as error:
+            raise BrokenAnswer(f"the connection broke: {reason(error)}") from error
+        if got == len(buffer):
+            self.end()
+        return got
+
+    def pour(self, buffer: memoryview) -> int:
+        """Like `fill`, straight from the connection where that can be had.
 
         What goes wrong there is raised as it is, by the connection and not by the client library.
         """
         straight = getattr(self._response.raw, "_fp", None)
         if not isinstance(straight, HTTPResponse):
-            return self.fill(buffer) == len(buffer)
+            return self.fill(buffer)
         at = 0
-        while at < len(buffer):
-            got = straight.readinto(buffer[at:])
-            if not got:
-                return False
+        while at < len(buffer) and (got := straight.readinto(buffer[at:])):
             at += got
-        return True
+        return at
 
     def end(self) -> None:
         """Say that `pour` has read all, so that the connection is used again."""

@@ -32,7 +32,7 @@ class _Flow:
 
     def fill(self, buffer: memoryview) -> bool:
         """See `Flow.fill`."""
-        return self._answer is not None and self._answer.pour(buffer)
+        return self._answer is not None and self._answer.pour(buffer) == len(buffer)
 
     def end(self) -> None:
         """See `Flow.end`: the connection is used again."""

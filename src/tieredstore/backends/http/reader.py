@@ -149,7 +149,7 @@ class HttpReader(FileReader):
 
     def _take(self, answer: Answer, offset: int, view: memoryview) -> int:
         length = self.check_range(answer, offset, len(view))
-        check_length(answer.fill(view[:length]), length)
+        check_length(answer.fill_whole(view[:length]), length)
         if answer.length() is None and answer.read(1):
             raise TierUnavailable(f"{answer.where}: more bytes than the range of {length}")
         return length
