@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 import tieredstore
 import tieredstore.testing
 
@@ -69,6 +71,22 @@ PUBLIC = [
 def test_the_public_names_are_these():
     assert sorted(tieredstore.__all__) == PUBLIC
     assert all(hasattr(tieredstore, name) for name in PUBLIC)
+
+
+def test_every_name_is_there_and_where_it_is_said_to_come_from():
+    for name in PUBLIC:
+        found = getattr(tieredstore, name)
+        home = tieredstore._LATER.get(name)
+        assert home is None or found.__module__.startswith(f"tieredstore.{home}"), name
+    assert set(dir(tieredstore)) >= set(PUBLIC)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        tieredstore.nothing  # noqa: B018
+
+
+def test_importing_it_loads_next_to_nothing():
+    code = "import sys, tieredstore; print(sorted(m for m in sys.modules if 'tieredstore' in m))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "['tieredstore', 'tieredstore.errors']\n"
 
 
 def test_errors_also_are_what_a_caller_would_catch():
