@@ -26,7 +26,7 @@ def test_within_gives_up_on_what_hangs():
     since = time.monotonic()
     with pytest.raises(TierTimeout, match=r"tier 'slow'.*0.2 s"):
         within(0.2, release.wait, "tier 'slow'")
-    assert time.monotonic() - since < 2
+    assert time.monotonic() - since < 10
     release.set()
 
 
