@@ -7,13 +7,10 @@ of those that fit, ``skip`` pass and ``times`` fail. It knows nothing of what is
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fnmatch
-import importlib.util
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,25 +18,16 @@ import threading
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parent))  # this folder is no package
+from fuse_folder import Daemon, Passing, missing, serve
+
+__all__ = ["READING", "WRITING", "Mounted", "missing"]
+
 READING = ("getattr", "readdir", "open", "read")
 WRITING = ("create", "mkdir", "write", "rename", "unlink", "rmdir", "truncate", "fsync", "utimens")
-_TIMES = ("st_mtime", "st_atime", "st_ctime")
-_PLAIN = ("st_mode", "st_nlink", "st_size", "st_uid", "st_gid", "st_ino")
-_HERE = -100  # AT_FDCWD
 
 
-def missing():
-    """Why it cannot be mounted here, or an empty text."""
-    if importlib.util.find_spec("mfusepy") is None:
-        return "mfusepy is not installed"
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return "/dev/fuse cannot be opened"
-    if shutil.which("fusermount3") is None:
-        return "fusermount3 is not installed (Debian: fuse3)"
-    return ""
-
-
-class Mounted:
+class Mounted(Daemon):
     """A mounted folder and its daemon.
 
     Attributes
@@ -51,18 +39,10 @@ class Mounted:
     """
 
     def __init__(self, folder):
-        self.back, self.at, self.control = folder / "back", folder / "mnt", folder / "control.json"
+        self.back, self.control = folder / "back", folder / "control.json"
         self.back.mkdir(parents=True)
-        self.at.mkdir()
         self.heal()
-        arguments = [sys.executable, __file__, str(self.back), str(self.at), str(self.control)]
-        environment = {**os.environ, "FUSE_LIBRARY_NAME": "fuse3"}
-        self.process = subprocess.Popen(arguments, env=environment)
-        until = time.monotonic() + 20
-        while not os.path.ismount(self.at):
-            if self.process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"{self.at}: was not mounted")
-            time.sleep(0.01)
+        super().__init__(__file__, self.back, folder / "mnt", self.control)
 
     def fail(self, *rules):
         """Let these rules count from now on."""
@@ -122,93 +102,6 @@ class Rules:
         return None
 
 
-class Passing:
-    """Hands everything to the folder behind."""
-
-    use_ns = True
-
-    def __init__(self, back):
-        self.back = back
-        self.libc = ctypes.CDLL(None, use_errno=True)
-
-    def real(self, path):
-        return self.back + path
-
-    def getattr(self, path, fh=None):
-        found = os.lstat(self.real(path)) if fh is None else os.fstat(fh)
-        times = {name: getattr(found, f"{name}_ns") for name in _TIMES}
-        return {name: getattr(found, name) for name in _PLAIN} | times
-
-    def readdir(self, path, fh):
-        return [".", "..", *os.listdir(self.real(path))]
-
-    def opendir(self, path):
-        return 0
-
-    def releasedir(self, path, fh):
-        return 0
-
-    def access(self, path, mode):
-        return 0
-
-    def open(self, path, flags):
-        return os.open(self.real(path), flags & ~os.O_APPEND)
-
-    def read(self, path, size, offset, fh):
-        return os.pread(fh, size, offset)
-
-    def release(self, path, fh):
-        os.close(fh)
-
-    def flush(self, path, fh):
-        return 0
-
-    def statfs(self, path):
-        found = os.statvfs(self.real(path))
-        return {n: getattr(found, n) for n in dir(found) if n.startswith("f_")}
-
-    def readlink(self, path):
-        return os.readlink(self.real(path))
-
-    def create(self, path, mode, fi=None):
-        return os.open(self.real(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
-
-    def mkdir(self, path, mode):
-        os.mkdir(self.real(path), mode)
-
-    def write(self, path, data, offset, fh):
-        return os.pwrite(fh, data, offset)
-
-    def truncate(self, path, length, fh=None):
-        os.truncate(self.real(path) if fh is None else fh, length)
-
-    def chmod(self, path, mode):
-        os.chmod(self.real(path), mode)
-
-    def chown(self, path, uid, gid):
-        return 0
-
-    def utimens(self, path, times=None):
-        os.utime(self.real(path), ns=times)
-
-    def rename(self, old, new, flags=0):
-        names = os.fsencode(self.real(old)), os.fsencode(self.real(new))
-        if self.libc.renameat2(_HERE, names[0], _HERE, names[1], flags):
-            raise OSError(ctypes.get_errno(), new)
-
-    def unlink(self, path):
-        os.unlink(self.real(path))
-
-    def rmdir(self, path):
-        os.rmdir(self.real(path))
-
-    def fsync(self, path, datasync, fh):
-        os.fsync(fh)
-
-    def fsyncdir(self, path, datasync, fh):
-        return 0
-
-
 def failing(op, call, rules):
     def ruled(self, path, *rest, **more):
         rules.meet(op, path)
@@ -217,27 +110,14 @@ def failing(op, call, rules):
     return ruled
 
 
-def serve(back, at, control):
-    """Mount and answer until unmounted."""
-    import mfusepy as fuse
-
+def ruled(control):
+    """A class of operations that fail by the rules of a file."""
     rules = Rules(control)
-    ruled = {
-        op: failing(op, getattr(Passing, op), rules) for op in (*READING, *WRITING, "fsyncdir")
-    }
-
-    class Served(type("Ruled", (Passing,), ruled), fuse.Operations):
-        """What both know."""
-
-    class Fuse(fuse.FUSE):
-        """The library's own, which leaves out the flags of a rename."""
-
-        def rename_fuse_3(self, old, new, flags):
-            return self.operations.rename(os.fsdecode(old), os.fsdecode(new), flags)
-
-    options = {"attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0}
-    Fuse(Served(back), at, foreground=True, nothreads=False, hard_remove=True, **options)
+    operations = (*READING, *WRITING, "fsyncdir")
+    return type(
+        "Ruled", (Passing,), {op: failing(op, getattr(Passing, op), rules) for op in operations}
+    )
 
 
 if __name__ == "__main__":
-    serve(*sys.argv[1:])
+    serve(ruled(sys.argv[3])(sys.argv[1]), sys.argv[2], threads=True)

@@ -7,29 +7,14 @@ whatever the other one does, as on NFS; who reads a file that was replaced may g
 
 from __future__ import annotations
 
-import importlib.util
 import socket
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType
 
-
-def _beside(name: str) -> ModuleType:
-    """Another module of this folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(
-        f"tieredstore_tests_{name}", Path(__file__).with_name(f"{name}.py")
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    if spec.name not in sys.modules:
-        sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[spec.name]
-
-
-mounts = _beside("mounts")
+sys.path.append(str(Path(__file__).parent))  # this folder is no package
+import mounts
 
 _SERVER = """\
 volume posix

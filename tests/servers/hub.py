@@ -15,17 +15,12 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-_BESIDE = spec_from_file_location(
-    "tieredstore_tests_hub_data", Path(__file__).with_name("hub_data.py")
-)
-sys.modules[_BESIDE.name] = module_from_spec(_BESIDE)
-_BESIDE.loader.exec_module(sys.modules[_BESIDE.name])
-from tieredstore_tests_hub_data import (  # noqa: E402
+sys.path.append(str(Path(__file__).parent))  # this folder is no package
+from hub_data import (
     Answer,
     Fault,
     File,

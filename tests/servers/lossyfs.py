@@ -13,32 +13,20 @@ calls that also sets the attribute `SYNCFS` of the folder, see ``tests/crash/chi
 from __future__ import annotations
 
 import errno
-import importlib.util
 import itertools
 import os
 import pickle
-import shutil
-import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parent))  # this folder is no package
+from fuse_folder import Daemon, Passing, missing, serve
+
+__all__ = ["MARK", "SYNCFS", "Mounted", "missing", "numbered"]
+
 SYNCFS, MARK = "user.lossyfs.syncfs", "user.lossyfs.mark"
 EXCHANGE, NO_REPLACE = 2, 1  # flags of renameat2
-_TIMES = ("st_mtime", "st_atime", "st_ctime")
-_PLAIN = ("st_mode", "st_nlink", "st_size", "st_uid", "st_gid", "st_ino")
-
-
-def missing():
-    """Why it cannot be mounted here, or an empty text."""
-    if importlib.util.find_spec("mfusepy") is None:
-        return "mfusepy is not installed"
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return "/dev/fuse cannot be opened"
-    if shutil.which("fusermount3") is None:
-        return "fusermount3 is not installed (Debian: fuse3)"
-    return ""
 
 
 def numbered(folder):
@@ -54,27 +42,16 @@ def numbered(folder):
             yield os.path.relpath(os.path.join(above, name), folder), next(count)
 
 
-class Mounted:
+class Mounted(Daemon):
     """A mounted folder, its daemon and its trace."""
 
     def __init__(self, back, at):
         self.trace_path = Path(f"{at}.trace")
-        self.at = Path(at)
-        self.at.mkdir()
-        arguments = [sys.executable, __file__, str(back), str(at), str(self.trace_path)]
-        environment = {**os.environ, "FUSE_LIBRARY_NAME": "fuse3"}
-        self.process = subprocess.Popen(arguments, env=environment)
-        until = time.monotonic() + 20
-        while not os.path.ismount(self.at):
-            if self.process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"{self.at}: was not mounted")
-            time.sleep(0.01)
+        super().__init__(__file__, back, at, self.trace_path)
 
     def stop(self):
         """Unmount; the trace, a list of tuples that begin with what was done."""
-        subprocess.run(["fusermount3", "-u", "-z", str(self.at)], check=True)
-        self.process.wait(20)
-        self.at.rmdir()
+        super().stop()
         trace = []
         with self.trace_path.open("rb") as file, suppress(EOFError):
             while True:
@@ -83,13 +60,12 @@ class Mounted:
         return trace
 
 
-class Recorder:
-    """What the daemon answers; the rest comes from the library, see `serve`."""
-
-    use_ns = True
+class Recorder(Passing):
+    """What the daemon answers."""
 
     def __init__(self, back, trace):
-        self.back, self.trace = back, trace
+        super().__init__(back)
+        self.trace = trace
         self.next, self.known = 1, {}
         for path, number in numbered(back):
             self.known[os.lstat(self.real("/" + path)).st_ino] = number
@@ -99,9 +75,6 @@ class Recorder:
 
     def note(self, *what):
         pickle.dump(what, self.trace)
-
-    def real(self, path):
-        return self.back + path
 
     def number(self, path):
         return self.known[os.lstat(self.real(path)).st_ino]
@@ -120,50 +93,15 @@ class Recorder:
         found = os.lstat(self.real(path))
         self.note("meta", self.known[found.st_ino], found.st_mode & 0o7777, found.st_mtime_ns)
 
-    # -- reading --------------------------------------------------------------------------
-
-    def getattr(self, path, fh=None):
-        found = os.lstat(self.real(path)) if fh is None else os.fstat(fh)
-        times = {name: getattr(found, f"{name}_ns") for name in _TIMES}
-        return {name: getattr(found, name) for name in _PLAIN} | times
-
-    def readdir(self, path, fh):
-        return [".", "..", *os.listdir(self.real(path))]
-
-    def opendir(self, path):
-        return 0
-
-    def releasedir(self, path, fh):
-        return 0
-
-    def access(self, path, mode):
-        return 0
-
-    def open(self, path, flags):
-        return os.open(self.real(path), flags & ~os.O_APPEND)
-
-    def read(self, path, size, offset, fh):
-        return os.pread(fh, size, offset)
-
-    def release(self, path, fh):
-        os.close(fh)
-
-    def flush(self, path, fh):
-        return 0
-
-    def statfs(self, path):
-        found = os.statvfs(self.real(path))
-        return {n: getattr(found, n) for n in dir(found) if n.startswith("f_")}
-
     # -- changing -------------------------------------------------------------------------
 
     def create(self, path, mode, fi=None):
-        file = os.open(self.real(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        file = super().create(path, mode)
         self.made(path, "file")
         return file
 
     def mkdir(self, path, mode):
-        os.mkdir(self.real(path), mode)
+        super().mkdir(path, mode)
         self.made(path, "folder")
 
     def write(self, path, data, offset, fh):
@@ -178,9 +116,6 @@ class Recorder:
     def chmod(self, path, mode):
         os.chmod(self.real(path), mode)
         self.changed(path)
-
-    def chown(self, path, uid, gid):
-        return 0
 
     def utimens(self, path, times=None):
         os.utime(self.real(path), ns=times)
@@ -230,23 +165,6 @@ class Recorder:
             raise OSError(errno.ENOTSUP, name)
 
 
-def serve(back, at, trace):
-    """Mount and answer until unmounted."""
-    import mfusepy as fuse
-
-    class Served(Recorder, fuse.Operations):
-        """What both know."""
-
-    class Fuse(fuse.FUSE):
-        """The library's own, which leaves out the flags of a rename."""
-
-        def rename_fuse_3(self, old, new, flags):
-            return self.operations.rename(os.fsdecode(old), os.fsdecode(new), flags)
-
-    with open(trace, "wb") as file:
-        options = {"attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0}
-        Fuse(Served(back, file), at, foreground=True, nothreads=True, hard_remove=True, **options)
-
-
 if __name__ == "__main__":
-    serve(*sys.argv[1:])
+    with open(sys.argv[3], "wb") as opened:
+        serve(Recorder(sys.argv[1], opened), sys.argv[2])

@@ -7,27 +7,12 @@ as long as sshfs does by default. Replacing a file is no single step unless the 
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
-
-def _beside(name: str) -> ModuleType:
-    """Another module of this folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(
-        f"tieredstore_tests_{name}", Path(__file__).with_name(f"{name}.py")
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    if spec.name not in sys.modules:
-        sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[spec.name]
-
-
-mounts = _beside("mounts")
-sshd = _beside("sshd")
+sys.path.append(str(Path(__file__).parent))  # this folder is no package
+import mounts
+import sshd
 
 
 class Sshfs(mounts.Cluster):
