@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from tieredstore.backend import FileStat, FileWriter
-from tieredstore.backends.s3.access import TRIES, Access
+from tieredstore.backends.s3.access import Access
 from tieredstore.backends.s3.botocore import boto
 from tieredstore.backends.s3.bucket import Bucket
 from tieredstore.backends.s3.listing import xml
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PIECE: Final = 16 << 20  # bytes of a part
 MOST_PARTS: Final = 9_000
 _MIB: Final = 1 << 20
+_TRIES: Final = 7  # of a part, with pauses of 16 s in all: a server that is started again is back by then
 _RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 _GONE: Final = 404
 _OK: Final = 200
@@ -123,7 +124,7 @@ class Uploads:
     def send(self, path: str, upload: str, number: int, data: memoryview) -> str:
         """Send one part and give its ETag; a server that fails is tried again, with a pause."""
         where = f"{self.objects.place}/{path}, part {number}"
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(1, _TRIES + 1):
             problem = ""
             try:
                 status, etag, said = self._put(path, upload, number, data)
@@ -139,7 +140,7 @@ class Uploads:
                 problem = f"{status} {one_line(said)}"
                 if status not in _RETRIED:
                     break
-            time.sleep(min(0.2 * 2**attempt, 5.0) if attempt < TRIES else 0)
+            time.sleep(min(0.2 * 2**attempt, 5.0) if attempt < _TRIES else 0)
         raise TierUnavailable(f"{where}: {one_line(problem)}")
 
     def complete(self, path: str, upload: str, tags: Mapping[int, str]) -> None:
