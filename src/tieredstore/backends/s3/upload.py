@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PIECE: Final = 16 << 20  # bytes of a part
 MOST_PARTS: Final = 9_000
 _MIB: Final = 1 << 20
-_TRIES: Final = 7  # of a part, with pauses of 16 s in all: a server that is started again is back by then
+_TRIES: Final = 7  # of a part; pauses of 16 s in all, in which a server may be started again
 _RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 _GONE: Final = 404
 _OK: Final = 200
