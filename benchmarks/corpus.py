@@ -2,8 +2,9 @@
 
     python benchmarks/corpus.py --vocabulary FOLDER [--mb 300] [--rounds 3] [--datatrove PYTHON]
 
-Real text of this machine as Parquet, in four files. Each measurement is a process of its own;
-sides alternate and medians are compared. ``peak`` is the largest sum of the proportional set sizes
+Real text of this machine as Parquet, in four files. Each measurement is a process of its own; the
+rounds of a side follow one another, because a machine that gets its memory anew, after a process
+with much of it has ended, is slower for a while; medians are compared. ``peak`` is the largest sum of the proportional set sizes
 of all processes of a side, looked at 30 times a second, in a run of its own: looking takes time.
 Prints a table, where the time goes in one process, and ratios with their bounds; the exit code is
 1 when one does not hold.
@@ -151,8 +152,8 @@ class Bench:
         """Medians of all sides."""
         sides = [FAST, SLOW, NANO, *([TROVE] if self.datatrove else [])]
         runs: dict[str, list[Taken]] = {side: [] for side in sides}
-        for number in range(rounds):
-            for side in sides[number % len(sides) :] + sides[: number % len(sides)]:
+        for side in sides:
+            for _ in range(rounds):
                 runs[side].append(self.run(side, corpus))
                 print(f"  {side}: {runs[side][-1].wall:.2f} s", file=sys.stderr)
         compared(self.folder / "out")
