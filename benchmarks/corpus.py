@@ -4,10 +4,10 @@
 
 Real text of this machine as Parquet, in four files. Each measurement is a process of its own; the
 rounds of a side follow one another, because a machine that gets its memory anew, after a process
-with much of it has ended, is slower for a while; medians are compared. ``peak`` is the largest sum of the proportional set sizes
-of all processes of a side, looked at 30 times a second, in a run of its own: looking takes time.
-Prints a table, where the time goes in one process, and ratios with their bounds; the exit code is
-1 when one does not hold.
+with much of it has ended, is slower for a while; medians are compared. ``peak`` is the largest sum
+of the proportional set sizes of all processes of a side, looked at 30 times a second, in a run of
+its own: looking takes time. Prints a table, where the time goes in one process, and ratios with
+their bounds; the exit code is 1 when one does not hold.
 """
 
 from __future__ import annotations
