@@ -6,11 +6,15 @@ seconds later SIGKILL. Nothing here is done at import, and no handler is put in 
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, Final
+
+_MOMENT: Final = 0.01  # seconds
 
 
 class Terminated(SystemExit):
@@ -43,11 +47,22 @@ def terminable() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    del frame
+def _stop(number: int, frame: FrameType | None) -> None:
+    if _finalizing(frame):
+        again = threading.Timer(_MOMENT, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+        return
     for each in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(each) is _stop:
             signal.signal(each, signal.SIG_DFL)
     if number == signal.SIGTERM:
         raise Terminated
     raise KeyboardInterrupt
+
+
+def _finalizing(frame: FrameType | None) -> bool:
+    """Whether an object is just being finalized: what is raised there is printed, and lost."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None

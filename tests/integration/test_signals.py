@@ -55,6 +55,37 @@ def start(code, *args):
     )
 
 
+FINALIZING = """
+import sys, time
+from tieredstore import terminable
+
+class Slow:
+    def __del__(self):
+        print("here", flush=True)
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            pass
+
+with terminable():
+    slow = Slow()
+    del slow
+    time.sleep(20)
+"""
+
+
+@pytest.mark.parametrize("how", CODES)
+def test_a_signal_that_comes_while_something_is_finalized_is_not_lost(how):
+    """What a handler raises there is printed and forgotten."""
+    process = start(FINALIZING)
+    assert process.stdout.readline() == "here\n"
+    since = time.monotonic()
+    process.send_signal(how)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - since < 15
+    assert process.returncode in {CODES[how], -how}
+    assert "Exception ignored" not in err
+
+
 SLOW_TO_END = """
 import time
 from tieredstore import terminable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,25 @@ def test_one_whose_bytes_another_has_moved_is_done(place: Place) -> None:
         each.close()
     assert (place.files / "a").read_bytes() == DATA
     assert [path.name for path in place.files.iterdir()] == ["a"]
+
+
+def test_one_that_begins_as_another_tidies_up_makes_its_folders_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two that are made, another has published and removed what was empty."""
+    make, home = os.mkdir, tmp_path / f".tieredstore/part/{GENERATION}"
+    tidied: list[str] = []
+
+    def tidied_before(name: str, *args: object, **more: object) -> None:
+        if name == "files" and len(tidied) < 3:
+            tidied.append(name)
+            home.rmdir()
+        make(name, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "mkdir", tidied_before)
+    place = Place(tmp_path)
+    assert len(tidied) == 3
+    writer = place.writer("a")
+    writer.write(0, memoryview(DATA))
+    writer.close()
+    assert (place.files / "a").read_bytes() == DATA

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from types import FrameType
 from typing import IO, Any, Final
 
 from datasets_prep.corpora.shards import Setting
@@ -23,6 +24,7 @@ from datasets_prep.errors import PrepError, reason
 
 _PATIENCE: Final = 10.0  # seconds to drop what is staged
 _TELL: Final = 0.25  # seconds between two things that are told
+_MOMENT: Final = 0.01  # seconds
 
 
 class _Out:
@@ -87,8 +89,13 @@ def _read(tasks: queue.Queue[Any]) -> None:
     os._exit(1)
 
 
-def _end(number: int, frame: object) -> None:
-    del number, frame
+def _end(number: int, frame: FrameType | None) -> None:
+    at = frame
+    while at is not None and at.f_code.co_name != "__del__":
+        at = at.f_back
+    if at is not None:  # what is raised there is printed, and lost: the signal comes again
+        threading.Timer(_MOMENT, os.kill, (os.getpid(), number)).start()
+        return
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(0)
 

@@ -39,6 +39,7 @@ ARRIVED: Final = "arrived"  # what is known of blocks whose files have no manife
 _GOING: Final = "going-"
 _MANIFEST: Final = "manifest-"  # begins the name of what becomes a head or records
 _MEASURED: Final = f"{_MANIFEST}alone"
+_TRIES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,14 @@ class Staged:
 
     def open(self, part: str = "files", *, make: bool = False) -> int:
         """Open ``files``, ``wip`` or (``""``) the generation's own folder."""
+        folder = f"{self.home}/{part}".rstrip("/")
         with beneath.opened(beneath.open_root(self.root)) as root:
-            folder = f"{self.home}/{part}".rstrip("/")
-            return beneath.make_folder(root, folder) if make else beneath.open_folder(root, folder)
+            if not make:
+                return beneath.open_folder(root, folder)
+            for _ in range(_TRIES):
+                with suppress(FileNotFoundError):  # another has published it, and tidied up
+                    return beneath.make_folder(root, folder)
+            return beneath.make_folder(root, folder)
 
     def exists(self) -> bool:
         """Whether there is something to publish."""

@@ -62,7 +62,7 @@ def bed(tmp_path, load_server, make_proxy):
             hub = load_server("hub").Hub()
             hub.start()
             ends.append(hub.stop)
-            return cutting.HubBed(hub, sys.modules["tieredstore_tests_hub_data"].Fault, data)
+            return cutting.HubBed(hub, sys.modules["hub_data"].Fault, data)
         module = load_server("nginx")
         if module.missing():
             pytest.skip(module.missing())
