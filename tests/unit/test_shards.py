@@ -259,3 +259,15 @@ def test_an_index_longer_than_its_files_need_is_not_read(records):
 class Unasked(FileSource):
     def __init__(self):
         pass
+
+
+@pytest.mark.parametrize("most", [MOST, 4 * MOST, 1 << 30])
+def test_what_no_head_vouches_for_is_known_by_its_cut(records, most):
+    index = Index.cut(records.files.values(), most)
+    assert index.is_cut_from(records)
+    for bit in (9, 14, 26):
+        sizes = (index.sizes[0] ^ (1 << bit), *index.sizes[1:])
+        assert not Index(sizes, index.places).is_cut_from(records)
+        path = next(path for path, place in index.places.items() if place is not None)
+        moved = index.places[path]._replace(offset=index.places[path].offset ^ (1 << bit))
+        assert not Index(index.sizes, {**index.places, path: moved}).is_cut_from(records)

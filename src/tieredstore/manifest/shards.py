@@ -133,6 +133,22 @@ class Index:
             raise ValueError(f"a shard of {max(sizes)} bytes, at most {MAX_SHARD}")
         return cls(sizes, _places(data[table:], sizes, records))
 
+    def is_cut_from(self, records: Records) -> bool:
+        """Whether `cut` could have given it, wherever a new shard begins.
+
+        For one that no head vouches for: bits that were flipped do not pass, even in several
+        places.
+        """
+        ends = [0] * len(self.sizes)
+        for path, place in self.places.items():
+            if place is not None:
+                file = records.files[path]
+                begin = ends[place.shard] + header_size(file)
+                if place.offset != begin:
+                    return False
+                ends[place.shard] = begin + padded(file.size)
+        return [end + END for end in ends] == list(self.sizes)
+
     def members(self, records: Records) -> list[list[tuple[FileRecord, int]]]:
         """The files of each shard, with the offset of each one's first byte."""
         found: list[list[tuple[FileRecord, int]]] = [[] for _ in self.sizes]

@@ -337,7 +337,8 @@ def _with_index(damage: Damage) -> Damage:
     data = within(where.tier.deadline, look, f"tier {where.tier.name!r}") or b""
     with suppress(CorruptData):
         own = Index.parse(data, head.shards, records, where.tier.backend.place)
-        return replace(damage, index=own)
+        if not damage.head or own.is_cut_from(records):  # else only its own word is known of it
+            return replace(damage, index=own)
     packing = Packing.of(records)
     derived = packing.head(head)
     fits = derived.shards == head.shards or damage.head
