@@ -6,9 +6,9 @@ seconds later SIGKILL. Nothing here is done at import, and no handler is put in 
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -35,30 +35,67 @@ def terminable() -> Iterator[None]:
 
     A signal that the process ignores stays ignored. Outside the main thread this does nothing.
     """
-    before: dict[int, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            with suppress(ValueError):  # not in the main thread
-                before[number] = signal.signal(number, _stop)
+    listener = _Listener()
     try:
+        listener.begin()
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        listener.end()
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    if _finalizing(frame):
-        again = threading.Timer(_MOMENT, os.kill, (os.getpid(), number))
-        again.daemon = True
-        again.start()
-        return
-    for each in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(each) is _stop:
+class _Listener:
+    """Raises what the first signal means, once, in the main thread."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+        self._later: int | None = None  # the signal that came while an object was finalized
+        self._over = False
+        self._lock = threading.RLock()  # a handler can be interrupted by itself
+
+    def begin(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                with suppress(ValueError):  # not in the main thread
+                    self._before[number] = signal.signal(number, self._hear)
+
+    def end(self) -> None:
+        with self._lock:
+            missed = None if self._over else self._later
+            self._over = True
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if missed is not None:
+            signal.raise_signal(missed)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if _finalizing(frame):
+            if self._later is None:
+                self._later = number
+                threading.Thread(target=self._repeat, args=(number,), daemon=True).start()
+            return
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+        for each in self._before:
             signal.signal(each, signal.SIG_DFL)
-    if number == signal.SIGTERM:
-        raise Terminated
-    raise KeyboardInterrupt
+        if number == signal.SIGTERM:
+            raise Terminated
+        raise KeyboardInterrupt
+
+    def _repeat(self, number: int) -> None:
+        """Send the signal until it has been heard.
+
+        Once would not do: what comes between the interpreter's last look for signals and a call
+        that waits does not end that call.
+        """
+        main = threading.main_thread().ident
+        while main is not None:
+            time.sleep(_MOMENT)
+            with self._lock:
+                if self._over:
+                    return
+                signal.pthread_kill(main, number)
 
 
 def _finalizing(frame: FrameType | None) -> bool:
