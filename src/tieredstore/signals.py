@@ -7,6 +7,7 @@ seconds later SIGKILL. Nothing here is done at import, and no handler is put in 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
+from tieredstore.interrupting import should_wait
+
 _MOMENT: Final = 0.01  # seconds
+_PATIENCE: Final = 1.0  # seconds that a signal waits at most for a moment that suits
 
 
 class Terminated(SystemExit):
@@ -25,7 +29,7 @@ class Terminated(SystemExit):
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
+def terminable(second: signal.Handlers = signal.SIG_DFL) -> Iterator[None]:
     """End the block in order on SIGTERM or Ctrl-C; a second signal ends the process at once.
 
     SIGTERM raises `Terminated`, Ctrl-C `KeyboardInterrupt`, both in the main thread: ``with``
@@ -33,9 +37,16 @@ def terminable() -> Iterator[None]:
     where nobody catches it. Without this, SIGTERM ends a Python process where it stands: nothing
     is damaged, but leases of marker files and in buckets have to run out first.
 
-    A signal that the process ignores stays ignored. Outside the main thread this does nothing.
+    A signal waits, for a second at most, while a ``with`` block is being left and while an object
+    is finalized. One that the process ignores stays ignored. Outside the main thread this does
+    nothing.
+
+    Parameters
+    ----------
+    second : signal.Handlers
+        What a second signal does: ``SIG_IGN`` for a process that another one would kill.
     """
-    listener = _Listener()
+    listener = _Listener(second)
     try:
         listener.begin()
         yield
@@ -46,9 +57,13 @@ def terminable() -> Iterator[None]:
 class _Listener:
     """Raises what the first signal means, once, in the main thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, second: signal.Handlers) -> None:
+        self._second = second
         self._before: dict[int, Any] = {}
-        self._later: int | None = None  # the signal that came while an object was finalized
+        self._hook = sys.unraisablehook
+        self._waits: int | None = None  # the signal
+        self._until = 0.0
+        self._heard = self._sent = 0  # signals; those that are sent again
         self._over = False
         self._lock = threading.RLock()  # a handler can be interrupted by itself
 
@@ -57,31 +72,43 @@ class _Listener:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 with suppress(ValueError):  # not in the main thread
                     self._before[number] = signal.signal(number, self._hear)
+        if self._before:
+            sys.unraisablehook = self._lost
 
     def end(self) -> None:
         with self._lock:
-            missed = None if self._over else self._later
+            missed = None if self._over else self._waits
             self._over = True
+        if self._before:
+            sys.unraisablehook = self._hook
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if missed is not None:
-            signal.raise_signal(missed)
+            raise _meant(missed)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if _finalizing(frame):
-            if self._later is None:
-                self._later = number
-                threading.Thread(target=self._repeat, args=(number,), daemon=True).start()
+        self._heard += 1
+        again = self._second is signal.SIG_DFL and self._heard > self._sent + 1
+        if not again and should_wait(frame) and self._may_wait(number):
             return
         with self._lock:
             if self._over:
                 return
             self._over = True
         for each in self._before:
-            signal.signal(each, signal.SIG_DFL)
-        if number == signal.SIGTERM:
-            raise Terminated
-        raise KeyboardInterrupt
+            signal.signal(each, self._second)
+        if again:
+            signal.raise_signal(number)
+        raise _meant(number)
+
+    def _may_wait(self, number: int) -> bool:
+        if self._waits is None:
+            self._wait(number)
+        return time.monotonic() < self._until
+
+    def _wait(self, number: int) -> None:
+        self._waits, self._until = number, time.monotonic() + _PATIENCE
+        threading.Thread(target=self._repeat, args=(number,), daemon=True).start()
 
     def _repeat(self, number: int) -> None:
         """Send the signal until it has been heard.
@@ -95,11 +122,24 @@ class _Listener:
             with self._lock:
                 if self._over:
                     return
+                self._sent += 1
                 signal.pthread_kill(main, number)
 
+    def _lost(self, what: Any) -> None:
+        """Hear of an error that cannot be raised; the signal comes again where that was its own."""
+        at = what.exc_traceback
+        while at is not None and at.tb_next is not None:
+            at = at.tb_next
+        if at is None or at.tb_frame.f_code is not _Listener._hear.__code__:
+            self._hook(what)
+            return
+        for each in self._before:
+            signal.signal(each, self._hear)
+        with self._lock:
+            self._over = False
+        self._heard, self._sent = 1, 0
+        self._wait(signal.SIGTERM if issubclass(what.exc_type, Terminated) else signal.SIGINT)
 
-def _finalizing(frame: FrameType | None) -> bool:
-    """Whether an object is just being finalized: what is raised there is printed, and lost."""
-    while frame is not None and frame.f_code.co_name != "__del__":
-        frame = frame.f_back
-    return frame is not None
+
+def _meant(number: int) -> BaseException:
+    return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()

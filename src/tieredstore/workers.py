@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Generic, TypeVar
 
 from tieredstore.errors import TierTimeout
+from tieredstore.interrupting import should_wait
 
 PUBLISH_DEADLINE: Final = 900.0  # seconds; a flush of all that was written takes its time
 SLOWEST: Final = 1 << 20  # bytes a second at which what is large still counts as an answer
 
 _UNWIND: Final = 2.0  # seconds that threads have to let go of things when the work is interrupted
+_MOMENT: Final = 0.001  # seconds
 _SEEN: Final = 0.2  # seconds after which a thread that waits sees that it is interrupted
 
 _FIRST: Final = 2  # threads that begin
@@ -32,7 +35,9 @@ Task = Callable[[], None]
 
 class _Outcome(Generic[T]):
     def __init__(self) -> None:
-        self.done = threading.Event()
+        # No event: who is interrupted inside of one can leave it locked, or raises another error.
+        self._runs = threading.Lock()
+        self._runs.acquire()
         self.value: T
         self.error: BaseException | None = None
 
@@ -41,7 +46,11 @@ class _Outcome(Generic[T]):
             self.value = call()
         except BaseException as error:  # noqa: BLE001 - handed to the waiting thread
             self.error = error
-        self.done.set()
+        self._runs.release()
+
+    def ended(self, seconds: float) -> bool:
+        """Wait for its end, once: whether it came in time."""
+        return self._runs.acquire(timeout=seconds)
 
     def get(self) -> T:
         """What it gave, once; an error is not kept: with it would be whatever its frames hold."""
@@ -73,7 +82,7 @@ def within(seconds: float, call: Callable[[], T], what: str) -> T:
     with _interrupted_too([thread], stop):
         thread.start()
         until = time.monotonic() + seconds
-        while not outcome.done.wait(min(_SEEN, max(0.0, until - time.monotonic()))):
+        while not outcome.ended(min(_SEEN, max(0.0, until - time.monotonic()))):
             if time.monotonic() >= until:
                 raise TierTimeout(f"{what}: no answer within {seconds:g} s")
     return outcome.get()
@@ -88,18 +97,32 @@ def _interrupted_too(threads: Sequence[threading.Thread], stop: threading.Event)
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        import ctypes
-
         stop.set()
-        alive = [thread for thread in threads if thread.is_alive() and thread.ident is not None]
-        for thread in alive:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
-            )
         until = time.monotonic() + _UNWIND
+        alive = waiting = [thread for thread in threads if thread.is_alive()]
+        while waiting and time.monotonic() < until:
+            time.sleep(_MOMENT)  # and whoever waits for the interpreter waits anew
+            waiting = [thread for thread in waiting if thread.is_alive() and not _end(thread)]
         for thread in alive:
             thread.join(max(0.0, until - time.monotonic()))
         raise
+
+
+def _end(thread: threading.Thread) -> bool:
+    """Raise SystemExit in a thread, unless that should wait.
+
+    Up to Python 3.11 a thread that is about to run goes by the number of the one that begins it.
+    What is raised by that number then ends the new one, and the other waits for it without end.
+    """
+    import ctypes
+
+    number = thread.ident or 0
+    throw = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    where, what = ctypes.c_ulong(number), ctypes.py_object(SystemExit)
+    if should_wait(sys._current_frames().get(number)):  # noqa: SLF001 - documented all the same
+        return False
+    throw(where, what)
+    return True
 
 
 def patience(deadline: float, size: int) -> float:
@@ -146,7 +169,7 @@ def together(calls: Sequence[Callable[[], T]], most: int = 16) -> list[T]:
 
 def _wait_for(outcomes: Iterable[_Outcome[T]]) -> None:
     for outcome in outcomes:
-        while not outcome.done.wait(_SEEN):
+        while not outcome.ended(_SEEN):
             pass  # a thread that is interrupted sees it between two looks
 
 

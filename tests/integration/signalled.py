@@ -1,10 +1,14 @@
 """One verb after the other, told to end at random moments; forked from one that has loaded all.
 
+Half of the moments are a time, by which threads are met at work; the others are one of the main
+thread's calls, by which what takes no time is met as well.
+
 The order is one line of JSON, the answer another: what each process ended with, and what was left.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -13,6 +17,7 @@ import signal
 import sys
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 import numpy as np  # noqa: F401 - loaded once, not by each process
@@ -39,6 +44,7 @@ layout = "{name}"
 durable = true
 """
 SIZE = 1_500_000
+MOMENTS = {"call", "c_return"}  # where the interpreter looks for signals
 TEXT = "To be, or not to be, that is the question:\n" * 4000
 
 
@@ -235,6 +241,47 @@ def clean_run(place, verb):
     return time.monotonic() - began
 
 
+def all_calls(place, verb):
+    """How many calls the main thread makes."""
+    count, file = itertools.count(), place.root / "calls"
+
+    def look(_frame, event, _argument):
+        if event in MOMENTS:
+            next(count)
+
+    def run():
+        sys.setprofile(look)
+        code = verb.run()
+        sys.setprofile(None)
+        file.write_text(str(next(count)))
+        return code
+
+    verb.before()
+    place.do(run)
+    return int(file.read_text())
+
+
+def signalled_at(number, how, verb):
+    """Run it; the process tells itself to end at that call."""
+    left = itertools.count(number, -1)
+
+    def look(_frame, event, _argument):
+        if event in MOMENTS and not next(left):
+            sys.setprofile(None)
+            os.kill(os.getpid(), how)
+
+    sys.setprofile(look)
+    return verb.run()
+
+
+def signalled_after(seconds, how, place, verb):
+    """Begin it, and tell it to end after so long."""
+    child = place.fork(verb.run)
+    time.sleep(seconds)
+    os.kill(child, how)
+    return child
+
+
 def main():
     order = json.loads(sys.argv[1])
     root = Path(order["root"])
@@ -243,13 +290,15 @@ def main():
     place = Place(root, order["verb"])
     verb = VERBS[order["verb"]](place)
     takes = min(clean_run(place, verb) for _ in range(2))
+    calls = all_calls(place, verb)
     rounds = []
     for number in range(order["times"]):
-        how = signal.SIGINT if number % 4 == 3 else signal.SIGTERM
+        how = signal.SIGINT if number % 8 in {3, 6} else signal.SIGTERM
         verb.before()
-        child = place.fork(verb.run)
-        time.sleep(chance.uniform(0, 1.1) * takes)
-        os.kill(child, how)
+        if number % 2:
+            child = signalled_after(chance.uniform(0, 1.1) * takes, how, place, verb)
+        else:
+            child = place.fork(partial(signalled_at, chance.randrange(calls), how, verb))
         since = time.monotonic()
         code = place.end(child)
         ended = time.monotonic() - since

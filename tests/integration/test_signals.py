@@ -74,14 +74,36 @@ with terminable():
 """
 
 
-@pytest.mark.parametrize("how", list(CODES) * 8)
-def test_a_signal_that_comes_while_something_is_finalized_is_not_lost(how):
-    """What a handler raises there is printed and forgotten.
+CALLED_BACK = """
+import time, weakref
+from tieredstore import terminable
+
+class Thing:
+    pass
+
+def late(reference):
+    print("here", flush=True)
+    until = time.monotonic() + 0.3
+    while time.monotonic() < until:
+        pass
+
+with terminable():
+    thing = Thing()
+    reference = weakref.ref(thing, late)
+    del thing
+    time.sleep(20)
+"""
+
+
+@pytest.mark.parametrize("how", CODES)
+@pytest.mark.parametrize("script", [FINALIZING] * 8 + [CALLED_BACK])
+def test_a_signal_that_comes_while_something_is_finalized_is_not_lost(script, how):
+    """What a handler raises there, or in what the interpreter calls then, is printed and forgotten.
 
     On one processor a signal that comes again after that, once, fell between the interpreter's
     last look for signals and the sleep in one of three runs: it was heard when that was over.
     """
-    process = start(FINALIZING)
+    process = start(script)
     assert process.stdout.readline() == "here\n"
     since = time.monotonic()
     process.send_signal(how)
@@ -107,10 +129,61 @@ except Terminated:
 """
 
 
-def test_a_signal_that_comes_while_the_last_thing_is_finalized_counts_as_one_after_the_block():
+def test_a_signal_that_comes_while_the_last_thing_is_finalized_is_heard_with_the_block():
     process = start(ONLY_FINALIZING)
-    out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) in {(-signal.SIGTERM, "", ""), (0, "heard\n", "")}
+    assert process.communicate(timeout=30) == ("heard\n", "")
+
+
+LEAVING = """
+import contextlib, sys, time
+from tieredstore import Terminated, terminable
+
+class Held:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        print("here", flush=True)
+        until = time.monotonic() + float(sys.argv[1])
+        while time.monotonic() < until:
+            pass
+        print("let go", flush=True)
+
+try:
+    with terminable(), Held():
+        pass
+except (Terminated, KeyboardInterrupt):
+    print("told", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", CODES)
+def test_what_is_being_let_go_is_let_go_first(how):
+    process = start(LEAVING, "0.3")
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(how)
+    assert process.communicate(timeout=30) == ("let go\ntold\n", "")
+
+
+@pytest.mark.parametrize("how", CODES)
+def test_nobody_waits_for_long_until_something_is_let_go(how):
+    process = start(LEAVING, "60")
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(how)
+    assert process.communicate(timeout=30) == ("told\n", "")
+
+
+@pytest.mark.parametrize("how", CODES)
+def test_a_second_signal_while_something_is_let_go_ends_the_process_at_once(how):
+    process = start(LEAVING, "60")
+    assert process.stdout.readline() == "here\n"
+    for _ in range(100):
+        process.send_signal(how)
+        time.sleep(0.005)
+        if process.poll() is not None:
+            break
+    process.communicate(timeout=30)
+    assert process.returncode == -how
 
 
 SLOW_TO_END = """

@@ -16,11 +16,11 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from types import FrameType
 from typing import IO, Any, Final
 
 from datasets_prep.corpora.shards import Setting
 from datasets_prep.errors import PrepError, reason
+from tieredstore import terminable
 
 _PATIENCE: Final = 10.0  # seconds to drop what is staged
 _TELL: Final = 0.25  # seconds between two things that are told
@@ -61,14 +61,17 @@ class _Out:
 def main() -> None:
     """Work until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C; whoever started us decides
-    ending = _Ending()
-    signal.signal(signal.SIGTERM, ending.hear)
+    with terminable(signal.SIG_IGN):
+        _work()
+
+
+def _work() -> None:
     out = _Out(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
     if "parquet" in sys.argv[1:]:
         import pyarrow.parquet  # noqa: F401 - while the plan is still being made
     tasks: queue.Queue[Any] = queue.Queue()
-    threading.Thread(target=_read, args=(tasks, ending), daemon=True).start()
+    threading.Thread(target=_read, args=(tasks,), daemon=True).start()
     setting: Setting | None = None
     while True:
         task = tasks.get()
@@ -81,41 +84,21 @@ def main() -> None:
             out.end("failed", _sendable(error))
 
 
-def _read(tasks: queue.Queue[Any], ending: _Ending) -> None:
+def _read(tasks: queue.Queue[Any]) -> None:
     with suppress(EOFError, OSError, pickle.UnpicklingError):
         while True:
             tasks.put(pickle.load(sys.stdin.buffer))  # noqa: S301 - of whoever started us
-    ending.tell()
-    time.sleep(_PATIENCE)
-    os._exit(1)
+    _end()
 
 
-class _Ending:
-    """Ends the main thread's work in order on SIGTERM; what comes after the first is ignored."""
-
-    def __init__(self) -> None:
-        self._repeating = False
-
-    def hear(self, number: int, frame: FrameType | None) -> None:
-        at = frame
-        while at is not None and at.f_code.co_name != "__del__":
-            at = at.f_back
-        if at is None:
-            signal.signal(number, signal.SIG_IGN)
-            raise SystemExit(0)
-        if not self._repeating:  # what is raised there is printed, and lost
-            self._repeating = True
-            threading.Thread(target=self.tell, daemon=True).start()
-
-    def tell(self) -> None:
-        """Send the signal until it has been heard.
-
-        Once would not do: what comes between the interpreter's last look for signals and a call
-        that waits does not end that call.
-        """
-        while signal.getsignal(signal.SIGTERM) == self.hear:
-            time.sleep(_MOMENT)
+def _end() -> None:
+    """Send the signal until it has been heard: then it is ignored."""
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN:
             os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_MOMENT)
+    os._exit(1)
 
 
 def _sendable(error: Exception) -> Exception:

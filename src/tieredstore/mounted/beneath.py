@@ -227,7 +227,7 @@ class Folders:
             self._fd = -1
 
     def __del__(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # who makes it may be interrupted
             self.close()
 
 

@@ -40,7 +40,7 @@ class DescriptorReader(FileReader):
             self._fd = -1
 
     def __del__(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # who makes it may be interrupted
             self.close()
 
 

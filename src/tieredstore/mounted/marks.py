@@ -74,7 +74,7 @@ class Held:
             self.fd = -1
 
     def __del__(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError, AttributeError):  # who makes it may be interrupted
             self.close()
 
     def stat(self, file: str) -> os.stat_result:

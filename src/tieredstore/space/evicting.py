@@ -149,16 +149,23 @@ def _noted(tier: Tier, name: str, others: Sequence[Located]) -> Iterator[str]:
                 small.put(mount, AREA, file, tier.name.encode())
         return next((found for mount in mounts if (found := _noticed(mount, key, file))), "")
 
-    def forget() -> None:
+    def remove() -> None:
         for mount in mounts:
             with suppress(OSError, TieredStoreError):
                 small.remove(mount, AREA, file)
 
+    def forget() -> None:
+        with suppress(TieredStoreError):
+            within(tier.deadline, remove, f"tier {tier.name!r}")
+
     try:
         yield within(tier.deadline, look, f"tier {tier.name!r}")
     finally:
-        with suppress(TieredStoreError):
-            within(tier.deadline, forget, f"tier {tier.name!r}")
+        try:
+            forget()
+        except BaseException:  # who is interrupted right here takes the notes away all the same
+            forget()
+            raise
 
 
 def _noticed(mount: Root, key: str, own: str) -> str:
