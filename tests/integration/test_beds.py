@@ -133,7 +133,7 @@ def test_latency_is_for_each_answer_bandwidth_for_all_together(proxy, connect):
     client, since = connect(), time.monotonic()
     for _ in range(4):
         said(client, b"x")
-    assert 0.2 <= time.monotonic() - since < 2
+    assert 0.2 <= time.monotonic() - since < 10
     proxy.down.heal()
     proxy.down.bandwidth = 1_000_000
     clients, since = [connect(), connect()], time.monotonic()
@@ -142,7 +142,7 @@ def test_latency_is_for_each_answer_bandwidth_for_all_together(proxy, connect):
         thread.start()
     for thread in threads:
         thread.join()
-    assert 0.4 <= time.monotonic() - since < 3
+    assert 0.4 <= time.monotonic() - since < 10
 
 
 @pytest.fixture

@@ -336,7 +336,7 @@ def test_a_stall_ends_at_the_deadline(tmp_path, web):
     since = time.monotonic()
     try:
         line = refused(store_on(tmp_path, web.url, timeout=0.3, retry_for=0.8))
-        assert time.monotonic() - since < 5
+        assert time.monotonic() - since < 15
         assert "no answer within 0.3 s" in line
         with pytest.raises(TierTimeout):
             HttpBackend(web.url, timeout=0.2, retry_for=0.3).read("corpus/train.bin", 1 << 30)

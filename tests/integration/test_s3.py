@@ -287,7 +287,7 @@ def test_what_the_server_makes_of_conditions_is_remembered(bucket, ceph, proxy):
     since = time.monotonic()
     assert S3Backend(bucket, proxy.url).heads.conditions() == found
     assert proxy.up.sent - before < 2000  # one question
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 15
 
 
 def test_a_generation_that_replaces_another_is_whole(tmp_path, bucket, ceph):

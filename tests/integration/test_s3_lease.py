@@ -175,7 +175,7 @@ def test_who_waits_is_told_who_holds_it(made, monkeypatch):
 
     thread = threading.Thread(target=first)
     thread.start()
-    assert held.wait(10)
+    assert held.wait(30)
     with made().lease("key", 30, told.append):
         pass
     thread.join(10)

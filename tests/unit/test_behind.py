@@ -43,7 +43,7 @@ class Disk:
         return os.preadv(self.fd, [view], offset)
 
     def keep(self, number, block, data):
-        assert self.may.wait(10)
+        assert self.may.wait(30)
         if len(self.kept) == self.fails_at:
             raise OSError(errno.ENOSPC, "full")
         os.pwrite(self.fd, data, block.offset)

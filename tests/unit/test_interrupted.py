@@ -126,7 +126,7 @@ def interrupt_once(begun):
     import _thread
 
     def later():
-        assert begun.wait(10)
+        assert begun.wait(30)
         time.sleep(0.1)
         _thread.interrupt_main()
 
@@ -146,7 +146,7 @@ def test_threads_let_go_of_what_they_hold_when_the_work_is_interrupted(tmp_path)
     since = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         together([work, lambda: within(60, lambda: time.sleep(0.5), "a nap")])
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 15
     with leases.soft_lease(str(tmp_path), "key", 0, lambda who: None):
         pass
 
@@ -174,7 +174,7 @@ def test_nobody_waits_for_a_thread_that_hangs(tmp_path):
     since = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         together([hang, hang])
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 15
     end.set()
 
 

@@ -255,7 +255,7 @@ def test_a_tier_that_hangs_is_named_and_the_restore_stands(world, far, files, co
     scratch = tieredstore.Tier("second", hanging, populate=True, deadline=0.5)
     begun = time.monotonic()
     got = world.store("first", scratch, "remote").restore("name")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     released.set()
     assert got.source == "remote"
     assert got.skipped["second"].endswith("tier 'second': no answer within 0.5 s")

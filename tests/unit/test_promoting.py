@@ -102,7 +102,7 @@ def test_one_that_hangs_delays_the_others_by_nothing(world, create, files):
     create(store, "name", files, RECIPE)
     with pytest.raises(PromoteFailed) as caught:
         store.promote("name")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     released.set()
     assert done["remote"] < 2
     assert [(o.tier, o.action) for o in caught.value.outcomes] == [
@@ -136,7 +136,7 @@ def test_a_write_that_hangs_is_given_up_too(world, create, files):
     begun = time.monotonic()
     with pytest.raises(PromoteFailed, match=r"second: no answer within 0\.5 s"):
         store.promote("name")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     released.set()
     assert store.locate("name")[1].state == "absent"
     assert store.locate("name")[2].state == "whole"

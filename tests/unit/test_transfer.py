@@ -355,7 +355,7 @@ class WritingFile(FileWriter):
             time.sleep(0.5)
             self._staging.done.append("written")
         else:
-            assert self._staging.begun.wait(5)
+            assert self._staging.begun.wait(30)
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def close(self):

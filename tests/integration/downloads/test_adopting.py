@@ -286,7 +286,7 @@ def test_a_follower_ends_when_the_file_does_not_arrive(tmp_path, web):
     web.fault = lambda asked: asked.span and asked.span[0] and setattr(asked, "status", 403)
     store = store_of(tmp_path, tieredstore.open_source(f"{web.url}/").tier())
     refused(store, adoption=Adoption(follow=follow))
-    assert ended.wait(5)
+    assert ended.wait(30)
 
 
 def test_what_a_check_refuses_is_not_published(tmp_path, web):

@@ -222,7 +222,7 @@ def test_a_tier_that_hangs_keeps_no_listing(config, web, make_proxy, put_far):
         assert [e["name"] for e in fs.ls("")] == ["near"]
         assert fs.exists("near/a")
         assert fs.cat_file("near/a") == b"1"
-    assert time.monotonic() - since < 5
+    assert time.monotonic() - since < 15  # twenty waits would be longer
 
 
 # -- processes, threads, paths ----------------------------------------------------------------
