@@ -237,15 +237,18 @@ import signal, threading, time
 from tieredstore.workers import within
 
 def begin_others():
+    begun.set()
     while True:
         threading.Thread(target=time.sleep, args=(0,), daemon=True).start()
         time.sleep(0.0005)
 
 def interrupt():
+    begun.wait()
     time.sleep(0.02 + 0.0001 * (time.monotonic_ns() % 50))
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 for _ in range(150):
+    begun = threading.Event()
     threading.Thread(target=interrupt, daemon=True).start()
     try:
         within(30, begin_others, "a tier")
