@@ -108,6 +108,10 @@ class Known:
             if located.state == "damaged":
                 assert hurt in self.may[tier, name], (tier, name, located)
                 continue
+            if located.state == "pending":  # files that damaged records no longer name
+                assert hurt, (tier, name, located)
+                self.may[tier, name] = {None}
+                continue
             assert located.state in {"whole", "partial", "absent"}, (tier, located)
             assert found in self.may[tier, name] or (hurt and not found), (tier, name, located)
             self.may[tier, name] = {found}

@@ -178,8 +178,11 @@ class StoreMachine(known.Known, RuleBasedStateMachine):
             assert partial or not all(fine.values()), (name, fine, error)
             done = getattr(error, "outcomes", ())
             if isinstance(error, RecipeConflict):  # of each that failed; the others have taken it
-                for tier in (tier for tier in targets if fine[tier]):
-                    self.may[tier, name] = set(mine)
+                for tier in targets:
+                    if fine[tier]:
+                        self.may[tier, name] = set(mine)
+                    elif (tier, name) in self.damaged:  # nobody knows what it was made from
+                        self.may[tier, name] |= mine
         for outcome in done:
             if outcome.action in {"copied", "present"}:
                 self.may[outcome.tier, name] = set(mine)

@@ -246,6 +246,28 @@ def test_a_damaged_copy_is_set_aside_and_filled_anew(world, far, scratch, flip, 
 # -- what goes wrong ---------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize("some", [None, ["sub/val.bin"]])
+def test_a_copy_whose_records_are_damaged_is_filled_anew(
+    world, scratch, flip, files, contents, some
+):
+    """Nobody knows which files are its own: they stay hidden, and give way to the same ones."""
+    store = world.store("first", scratch, "remote")
+    store.restore("name")
+    flip(world.path("second") / "name/.tieredstore.records")
+    flip(world.path("second") / "name/train.bin")
+    forget(world)
+    got = store.restore("name", files=some)
+    assert got.source == "remote"
+    assert states(store)["second"] == ("whole" if some is None else "partial")
+    assert contents(world.path("second") / "name") == (
+        files if some is None else {"sub/val.bin": b"val", "empty": b""}
+    )
+    forget(world)
+    assert store.restore("name", files=some).source == "second"
+    assert all(v.ok for v in store.verify("name"))
+
+
 @pytest.mark.parametrize("call", ["begin", "read_head"])
 def test_a_tier_that_hangs_is_named_and_the_restore_stands(world, far, files, contents, call):
     released = threading.Event()

@@ -225,9 +225,10 @@ def _in_the_way(there: Located, head: Head | None) -> str:
     """Why a tier cannot take a generation; only files of the same one, or of an older, give way."""
     if there.state == ABSENT:
         return ""
+    if there.state == PENDING:
+        return "" if _left_over(there, head) else "files are being put in, or taken away"
     if there.head is None or head is None:
-        pending = "files are being put in, or taken away" if there.state == PENDING else ""
-        return there.detail or pending or f"what is there is {there.state}"
+        return there.detail or f"what is there is {there.state}"
     if _same(there, head):
         return ""
     recipe, own = there.head.recipe, head.recipe
@@ -237,6 +238,16 @@ def _in_the_way(there: Located, head: Head | None) -> str:
     if there.state == PARTIAL and there.head.created < head.created:
         return ""
     return "another generation is there; promote to this tier to replace it"
+
+
+def _left_over(there: Located, head: Head | None) -> bool:
+    """Whether it is what a damaged copy of that generation has left, in files nobody knew of."""
+    backend, tier = there.tier.backend, there.tier
+    if head is None or not isinstance(backend, LocalBackend):
+        return False
+    look = partial(backend.mount.pending, there.folder)
+    mark = within(tier.deadline, look, f"tier {tier.name!r}")
+    return mark is not None and (mark.kind, mark.generation) == ("filling", head.generation)
 
 
 def _same(there: Located, head: Head) -> bool:
