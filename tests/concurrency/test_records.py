@@ -99,7 +99,8 @@ def test_processes_that_change_one_value_in_a_bucket_lose_no_change(
     at_once(config, dict(server.environment))
     place = S3Backend(f"{url}/x", server.url)
     store = TieredStore([local_tier(tmp_path / "data"), Tier("s3", place)])
-    assert all_there(store.record("phase1_0/plan.json").read())
+    found = store.record("phase1_0/plan.json").read()
+    assert all_there(found), sorted(found)
 
 
 def test_a_value_is_created_once_and_changed(store: TieredStore) -> None:

@@ -1,13 +1,19 @@
-"""moto's S3 server, a process of its own on a free loopback port."""
+"""moto's S3 server, a process of its own on a free loopback port.
+
+moto looks at the condition of a request, and then does what it asks: of two that come at once both
+may pass. Here one follows the other, as in S3.
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -83,7 +89,7 @@ def start(folder: Path) -> Moto:
     port = free_port()
     with (folder / "moto.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            [sys.executable, "-P", __file__, "-H", "127.0.0.1", "-p", str(port)],
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, "AWS_EC2_METADATA_DISABLED": "true"},
@@ -106,3 +112,29 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def one_at_a_time(handler, lock):
+    """A handler of requests that waits for its turn."""
+
+    @functools.wraps(handler)
+    def handled(*args, **kwargs):
+        with lock:
+            return handler(*args, **kwargs)
+
+    return handled
+
+
+def serve() -> None:
+    """Serve as the command line says, conditions and what depends on them in one step."""
+    from moto.s3.responses import S3Response
+    from moto.server import main
+
+    lock = threading.RLock()
+    for name in ("put_object", "copy_object", "delete_object", "_key_response_post"):
+        setattr(S3Response, name, one_at_a_time(getattr(S3Response, name), lock))
+    main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    serve()

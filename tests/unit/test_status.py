@@ -53,7 +53,7 @@ def test_a_tier_that_hangs_is_waited_for_once(tmp_path, answer):
     assert len(found) == 8
     assert {w.state for located in found.values() for w in located[:1]} == {"whole"}
     assert {w.state for located in found.values() for w in located[1:]} == {"unreachable"}
-    assert all("1 s" in located[1].detail for located in found.values())
+    assert all("2 s" in located[1].detail for located in found.values())
     assert [tier for tier, _ in notes.tiers] == ["far"]
 
 
