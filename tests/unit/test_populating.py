@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 import time
@@ -266,6 +267,29 @@ def test_a_copy_whose_records_are_damaged_is_filled_anew(
     forget(world)
     assert store.restore("name", files=some).source == "second"
     assert all(v.ok for v in store.verify("name"))
+
+
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize("works", range(8))
+def test_a_tier_that_fails_when_it_is_asked_what_is_under_way_keeps_no_restore(
+    world, scratch, flip, works, monkeypatch
+):
+    world.store("first", scratch, "remote").restore("name")
+    flip(world.path("second") / "name/.tieredstore.records")
+    forget(world)
+    store = world.store("first", scratch, "remote")
+    world.store("first", "second", "remote").restore("name")  # sets it aside
+    assert states(store)["second"] == "pending"
+    forget(world)
+    look, left = type(scratch.backend.mount).pending, [True] * works
+
+    def pending(mount, folder):
+        if mount.path == str(world.path("second")) and (not left or not left.pop()):
+            raise OSError(errno.EIO, "fails")
+        return look(mount, folder)
+
+    monkeypatch.setattr(type(scratch.backend.mount), "pending", pending)
+    assert store.restore("name").source == "remote"
 
 
 @pytest.mark.parametrize("call", ["begin", "read_head"])

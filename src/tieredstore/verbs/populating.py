@@ -20,6 +20,7 @@ from tieredstore.errors import (
     CorruptData,
     HeadConflict,
     ManifestError,
+    TieredStoreError,
     TierUnavailable,
     overtaken,
     reason,
@@ -245,8 +246,9 @@ def _left_over(there: Located, head: Head | None) -> bool:
     backend, tier = there.tier.backend, there.tier
     if head is None or not isinstance(backend, LocalBackend):
         return False
-    look = partial(backend.mount.pending, there.folder)
-    mark = within(tier.deadline, look, f"tier {tier.name!r}")
+    look, mark = partial(backend.mount.pending, there.folder), None
+    with suppress(OSError, TieredStoreError):  # then it is not filled, and the restore goes on
+        mark = within(tier.deadline, look, f"tier {tier.name!r}")
     return mark is not None and (mark.kind, mark.generation) == ("filling", head.generation)
 
 
